@@ -1,0 +1,1 @@
+"""The broker's edge: wire shapes, translation, supervised feeds, REST gateway."""

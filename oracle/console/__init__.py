@@ -1,0 +1,1 @@
+"""Loopback HTTP: health, readiness, metrics."""

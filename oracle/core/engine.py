@@ -1,0 +1,173 @@
+"""One synchronous turn per input: timers first, then the input, then all that follows.
+
+Inputs: messages stamped with a sequence number and time. Outputs: turns, each with every message it caused, in
+order. Invariants: sequence numbers have no gaps, time never decreases, timers due at or before an input fire
+before it as inputs of their own. The engine reads no clock and awaits nothing.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from oracle.core.bus import Bus
+from oracle.core.clock import Timers
+from oracle.core.equity import EquityKeeper
+from oracle.core.errors import InvariantError
+from oracle.core.ledger import Ledger
+from oracle.core.market import MarketState
+from oracle.core.messages import (
+    AccountReported,
+    ClearTimer,
+    Input,
+    LedgerSeeded,
+    Message,
+    Reconciled,
+    SessionClosed,
+    SessionOpened,
+    SetTimer,
+    Stamped,
+    TimerFired,
+)
+from oracle.core.ports import AccountView, ChainsView, Context
+from oracle.core.sessions import Session, SessionTable
+
+SESSION_OPEN_TIMER = "session:open"
+SESSION_CLOSE_TIMER = "session:close"
+UNKNOWN_ACCOUNT = AccountView(None, None, None, False, None)
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """One input and everything it caused, in order of dispatch."""
+
+    stamped: Stamped
+    messages: tuple[Message, ...]
+
+
+class Engine:
+    """The core's only entrance. Actors are subscribed by the composition root, in a fixed order."""
+
+    def __init__(
+        self, table: SessionTable, market: MarketState, chains: ChainsView, ledger: Ledger, equity: EquityKeeper
+    ) -> None:
+        self.bus = Bus()
+        self._table = table
+        self._market = market
+        self._chains = chains
+        self._ledger = ledger
+        self._equity = equity
+        self._timers = Timers()
+        self._account = UNKNOWN_ACCOUNT
+        self._seq = 0
+        self._at_ns = 0
+        self._session: Session | None = None
+        self._opened_date = ""
+        # The core's own bookkeeping hears a message before any actor that decides on it.
+        self.bus.subscribe(market.handlers())
+        self.bus.subscribe(ledger.handlers())
+        self.bus.subscribe(equity.handlers())
+        self.bus.subscribe(
+            (
+                (AccountReported, self._on_account),
+                (Reconciled, self._on_reconciled),
+                (TimerFired, self._on_timer),
+            )
+        )
+
+    @property
+    def at_ns(self) -> int:
+        """The time of the last input."""
+        return self._at_ns
+
+    @property
+    def seq(self) -> int:
+        """The number of inputs so far."""
+        return self._seq
+
+    @property
+    def next_timer_ns(self) -> int | None:
+        """When the earliest core timer is due, or None."""
+        return self._timers.next_ns()
+
+    def start(self, at_ns: int) -> None:
+        """Arm the session timers. Call once, before the first input."""
+        self._at_ns = at_ns
+        self._arm_session(at_ns)
+
+    def advance(self, now_ns: int) -> Iterator[Turn]:
+        """Fire every timer due at or before ``now_ns``, each as a turn of its own at its due time."""
+        while (fired := self._timers.pop_due(now_ns)) is not None:
+            yield self._turn(max(fired.due_ns, self._at_ns), fired)
+
+    def handle(self, at_ns: int, message: Input) -> Iterator[Turn]:
+        """Fire timers due by ``at_ns``, then handle one input.
+
+        Raises:
+            InvariantError: ``at_ns`` is before an earlier input's time.
+        """
+        if at_ns < self._at_ns:
+            raise InvariantError(f"engine: input at {at_ns} after one at {self._at_ns}")
+        yield from self.advance(at_ns)
+        yield self._turn(at_ns, message)
+
+    def context(self) -> Context:
+        """The read-only view for a message of the present turn."""
+        return Context(
+            at_ns=self._at_ns,
+            session=self._session,
+            table=self._table,
+            market=self._market,
+            chains=self._chains,
+            ledger=self._ledger,
+            equity=self._equity.view(self._at_ns),
+            account=self._account,
+        )
+
+    def _turn(self, at_ns: int, message: Input) -> Turn:
+        self._seq += 1
+        self._at_ns = at_ns
+        session = self._session
+        if session is None or at_ns >= session.close_ns:
+            self._session = self._table.current_or_next(at_ns)
+        caused = self.bus.dispatch(message, self.context)
+        for timer in caused:
+            if type(timer) is SetTimer:
+                self._timers.set(timer)
+            elif type(timer) is ClearTimer:
+                self._timers.clear(timer)
+        return Turn(Stamped(self._seq, at_ns, message), tuple(caused))
+
+    def _arm_session(self, at_ns: int) -> None:
+        session = self._table.current_or_next(at_ns)
+        self._session = session
+        if session is None:
+            return
+        self._timers.set(SetTimer(SESSION_OPEN_TIMER, max(session.open_ns, at_ns)))
+        self._timers.set(SetTimer(SESSION_CLOSE_TIMER, session.close_ns))
+
+    def _on_timer(self, timer: TimerFired, context: Context) -> Iterable[Message]:
+        if timer.timer_id == SESSION_OPEN_TIMER and context.session is not None:
+            self._opened_date = context.session.date
+            return (SessionOpened(context.session.date, context.session.open_ns, context.session.close_ns),)
+        if timer.timer_id == SESSION_CLOSE_TIMER:
+            self._arm_session(context.at_ns)
+            return (SessionClosed(self._opened_date, timer.due_ns),)
+        return ()
+
+    def _on_account(self, report: AccountReported, context: Context) -> Iterable[Message]:
+        if report.text:
+            return ()
+        self._account = AccountView(
+            report.options_buying_power_usd,
+            report.options_level,
+            report.trading_blocked,
+            self._account.reconciled,
+            report.at_ns,
+        )
+        if context.ledger.seeded or report.cash_usd is None or report.equity_usd is None:
+            return ()
+        return (LedgerSeeded(report.cash_usd, report.equity_usd, context.at_ns),)
+
+    def _on_reconciled(self, result: Reconciled, _context: Context) -> Iterable[Message]:
+        account = self._account
+        self._account = msgspec.structs.replace(account, reconciled=not result.differences)
+        return ()

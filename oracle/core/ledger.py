@@ -1,0 +1,273 @@
+"""Positions, cash and round trips: a fold over fills and nothing else.
+
+Inputs: LedgerSeeded, SubmitOrder (what a fill belongs to), OrderFilled, OrderClosed, ExitTriggered (why it ended).
+Outputs: TradeOpened, TradeClosed. Invariants: cash = opening cash - sum(side x contracts x price x multiplier)
+- broker's fees; an execution counts once; a trade is closed when its entry is over and nothing is held.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from oracle.core.bus import HandlerTable
+from oracle.core.errors import InvariantError, ProtocolError
+from oracle.core.instruments import multiplier
+from oracle.core.messages import (
+    ExitPlan,
+    ExitTriggered,
+    LedgerSeeded,
+    Message,
+    OrderClosed,
+    OrderFilled,
+    Purpose,
+    SubmitOrder,
+    TradeClosed,
+    TradeOpened,
+)
+from oracle.core.money import ZERO
+from oracle.core.ports import Context, PositionView, TradeView
+
+
+@dataclass(slots=True)
+class _Flow:
+    """Contracts and money through one side of a trade."""
+
+    contracts: int = 0
+    amount_usd: Decimal = ZERO  # sum of contracts x price, without the multiplier
+
+    def add(self, contracts: int, price_usd: Decimal) -> None:
+        self.contracts += contracts
+        self.amount_usd += contracts * price_usd
+
+    @property
+    def average_usd(self) -> Decimal:
+        return self.amount_usd / self.contracts
+
+
+@dataclass(slots=True)
+class _Trade:
+    """The private state of one round trip."""
+
+    entry: SubmitOrder
+    plan: ExitPlan
+    bought_or_sold: _Flow = field(default_factory=_Flow)
+    exited: _Flow = field(default_factory=_Flow)
+    fees_broker_usd: Decimal = ZERO
+    fees_modelled_usd: Decimal = ZERO
+    slippage_usd: Decimal | None = ZERO
+    mid_notional_usd: Decimal = ZERO
+    opened_ns: int = 0
+    entry_over: bool = False
+    exit_rule: str = ""
+
+    @property
+    def open_contracts(self) -> int:
+        return self.bought_or_sold.contracts - self.exited.contracts
+
+    def book_slippage(self, order: SubmitOrder, fill: OrderFilled) -> None:
+        """Add the signed cost against the mid at decision; unknown stays unknown for the whole trade."""
+        if order.decision_mid_usd is None or self.slippage_usd is None:
+            self.slippage_usd = None
+            return
+        units = fill.contracts * multiplier(fill.symbol)
+        self.slippage_usd += fill.side.sign * (fill.price_usd - order.decision_mid_usd) * units
+        self.mid_notional_usd += order.decision_mid_usd * units
+
+    def view(self) -> TradeView:
+        return TradeView(
+            trade_id=self.entry.trade_id,
+            strategy=self.entry.strategy,
+            strategy_hash=self.entry.strategy_hash,
+            underlying=self.entry.underlying,
+            symbol=self.entry.symbol,
+            side=self.entry.side,
+            contracts_entered=self.bought_or_sold.contracts,
+            contracts_open=self.open_contracts,
+            entry_price_usd=self.bought_or_sold.average_usd,
+            entry_done=self.entry_over,
+            exit_plan=self.plan,
+            planned_risk_usd=self.entry.planned_risk_usd,
+            worst_case_usd=self.entry.worst_case_usd,
+            opened_ns=self.opened_ns,
+        )
+
+
+class Ledger:
+    """The books; satisfies ``ports.LedgerView``."""
+
+    __slots__ = ("_cash_usd", "_costs", "_orders", "_over", "_quantities", "_seen", "_trades", "_views")
+
+    def __init__(self) -> None:
+        self._cash_usd: Decimal | None = None
+        self._orders: dict[str, SubmitOrder] = {}
+        self._over: set[str] = set()
+        self._trades: dict[str, _Trade] = {}
+        self._seen: set[str] = set()
+        self._quantities: dict[str, int] = {}
+        self._costs: dict[str, Decimal] = {}
+        self._views: tuple[TradeView, ...] | None = None
+
+    def handlers(self) -> HandlerTable:
+        """What this actor listens to."""
+        return (
+            (LedgerSeeded, self.on_seeded),
+            (SubmitOrder, self.on_submit),
+            (OrderFilled, self.on_filled),
+            (OrderClosed, self.on_order_closed),
+            (ExitTriggered, self.on_exit_triggered),
+        )
+
+    def on_seeded(self, seed: LedgerSeeded, _context: Context) -> Iterable[Message]:
+        """Set the opening cash, once."""
+        if self._cash_usd is not None:
+            raise InvariantError("ledger: seeded twice")
+        self._cash_usd = seed.cash_usd
+        return ()
+
+    def on_submit(self, order: SubmitOrder, _context: Context) -> Iterable[Message]:
+        """Remember what coming fills belong to."""
+        self._orders[order.order_id] = order
+        return ()
+
+    def on_exit_triggered(self, exit_: ExitTriggered, _context: Context) -> Iterable[Message]:
+        """Remember why a trade is being closed; the last reason stands."""
+        trade = self._trades.get(exit_.trade_id)
+        if trade is not None:
+            trade.exit_rule = exit_.rule
+        return ()
+
+    def on_filled(self, fill: OrderFilled, _context: Context) -> Iterable[Message]:
+        """Book an execution: cash, position, trade.
+
+        Raises:
+            InvariantError: the execution was booked before, or its order was never submitted.
+        """
+        if fill.execution_id in self._seen:
+            raise InvariantError(f"ledger: execution {fill.execution_id} booked twice")
+        order = self._orders.get(fill.order_id)
+        if order is None:
+            raise InvariantError(f"ledger: fill {fill.execution_id} of unknown order {fill.order_id}")
+        self._seen.add(fill.execution_id)
+        self._views = None
+        self._book_position(fill)
+        out: list[Message] = []
+        trade = self._trades.get(fill.trade_id)
+        if trade is None:
+            if order.purpose is not Purpose.ENTRY or order.exit_plan is None:
+                # The broker filled more than was held: the books follow it, and the reconcile shows the position.
+                return ()
+            # A fill can still arrive after an order's end was confirmed; its trade then needs no further entry.
+            over = order.order_id in self._over
+            trade = _Trade(order, order.exit_plan, opened_ns=fill.at_ns, entry_over=over)
+            self._trades[fill.trade_id] = trade
+            out.append(_opened(order, fill))
+        flow = trade.bought_or_sold if order.purpose is Purpose.ENTRY else trade.exited
+        flow.add(fill.contracts, fill.price_usd)
+        trade.fees_broker_usd += fill.fees_broker_usd
+        trade.fees_modelled_usd += fill.fees_modelled_usd
+        trade.book_slippage(order, fill)
+        out.extend(self._close_if_flat(trade, fill.at_ns))
+        return out
+
+    def on_order_closed(self, closed: OrderClosed, context: Context) -> Iterable[Message]:
+        """An entry that is over lets its trade end once flat."""
+        self._over.add(closed.order_id)
+        trade = self._trades.get(closed.trade_id)
+        if trade is None or closed.purpose is not Purpose.ENTRY:
+            return ()
+        trade.entry_over = True
+        self._views = None
+        return self._close_if_flat(trade, context.at_ns)
+
+    def _book_position(self, fill: OrderFilled) -> None:
+        if self._cash_usd is None:
+            raise ProtocolError("ledger: a fill before the opening cash is known")
+        signed = fill.side.sign * fill.contracts
+        self._cash_usd -= signed * fill.price_usd * multiplier(fill.symbol) + fill.fees_broker_usd
+        held = self._quantities.get(fill.symbol, 0)
+        cost = self._costs.get(fill.symbol, ZERO)
+        after = held + signed
+        if held * signed >= 0:
+            cost += signed * fill.price_usd
+        elif held * after >= 0:
+            cost = cost * after / held
+        else:
+            cost = after * fill.price_usd
+        if after == 0:
+            self._quantities.pop(fill.symbol, None)
+            self._costs.pop(fill.symbol, None)
+        else:
+            self._quantities[fill.symbol] = after
+            self._costs[fill.symbol] = cost
+
+    def _close_if_flat(self, trade: _Trade, at_ns: int) -> Iterable[Message]:
+        if not trade.entry_over or trade.open_contracts != 0:
+            return ()
+        del self._trades[trade.entry.trade_id]
+        self._views = None
+        units = multiplier(trade.entry.symbol)
+        gross = trade.entry.side.sign * (trade.exited.amount_usd - trade.bought_or_sold.amount_usd) * units
+        bps = None
+        if trade.slippage_usd is not None and trade.mid_notional_usd > 0:
+            bps = round(float(trade.slippage_usd / trade.mid_notional_usd) * 10_000, 9)
+        return (
+            TradeClosed(
+                trade_id=trade.entry.trade_id,
+                strategy=trade.entry.strategy,
+                strategy_hash=trade.entry.strategy_hash,
+                underlying=trade.entry.underlying,
+                symbol=trade.entry.symbol,
+                contracts=trade.bought_or_sold.contracts,
+                opened_ns=trade.opened_ns,
+                closed_ns=at_ns,
+                entry_price_usd=trade.bought_or_sold.average_usd,
+                exit_price_usd=trade.exited.average_usd,
+                gross_pnl_usd=gross,
+                fees_broker_usd=trade.fees_broker_usd,
+                fees_modelled_usd=trade.fees_modelled_usd,
+                slippage_usd=trade.slippage_usd,
+                slippage_bps=bps,
+                exit_rule=trade.exit_rule,
+            ),
+        )
+
+    # ---------------------------------------------------------------------------------------------- the view
+
+    @property
+    def seeded(self) -> bool:
+        """Whether the opening cash is known."""
+        return self._cash_usd is not None
+
+    @property
+    def cash_usd(self) -> Decimal:
+        """Cash by the ledger.
+
+        Raises:
+            ProtocolError: the opening cash is not known yet.
+        """
+        if self._cash_usd is None:
+            raise ProtocolError("ledger: cash asked for before it is seeded")
+        return self._cash_usd
+
+    def position(self, symbol: str) -> int:
+        """Signed quantity held; 0 when flat."""
+        return self._quantities.get(symbol, 0)
+
+    def positions(self) -> Sequence[PositionView]:
+        """All non-flat positions, sorted by symbol."""
+        return [PositionView(s, q, self._costs[s] / q) for s, q in sorted(self._quantities.items())]
+
+    def open_trades(self) -> Sequence[TradeView]:
+        """All open trades, in order of trade id."""
+        if self._views is None:
+            self._views = tuple(t.view() for _, t in sorted(self._trades.items()))
+        return self._views
+
+    def trade(self, trade_id: str) -> TradeView | None:
+        """An open trade, or None."""
+        trade = self._trades.get(trade_id)
+        return None if trade is None else trade.view()
+
+
+def _opened(order: SubmitOrder, fill: OrderFilled) -> TradeOpened:
+    return TradeOpened(order.trade_id, order.strategy, order.strategy_hash, order.underlying, order.symbol, fill.at_ns)

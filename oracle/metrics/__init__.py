@@ -1,0 +1,1 @@
+"""What is counted and computed from facts: the catalogue, the observer, statistics."""

@@ -1,0 +1,1 @@
+"""Option mathematics and the live chain. Arrays in, arrays out; no I/O."""

@@ -1,0 +1,1 @@
+"""The actor that nothing can go around: limits, rules, sizing, exits, halts."""

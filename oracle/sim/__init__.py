@@ -1,0 +1,1 @@
+"""The embedded Alpaca-compatible exchange, its market sources and its server."""

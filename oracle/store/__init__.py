@@ -1,0 +1,1 @@
+"""What must last: SQLite, one writer; and the journal of what the core saw."""
