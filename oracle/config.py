@@ -1,0 +1,200 @@
+"""One frozen tree of settings, read once: defaults, TOML file, environment, credentials, command line.
+
+Inputs: ``oracle.toml``, ``ORACLE_*`` variables (nesting by ``__``), files in ``$CREDENTIALS_DIRECTORY``, ``--set``.
+Outputs: a validated ``Config`` and its fingerprint. An unknown setting or variable is an error that names it.
+The sources are merged by hand: pydantic-settings passes over a mistyped variable and knows no ``--set``.
+"""
+
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from oracle.core.errors import ConfigurationError
+from oracle.risk.limits import LadderSettings, RiskLimits
+
+ENV_PREFIX = "ORACLE_"
+# Variables with our prefix that are not settings: they belong to the tests and the scripts.
+NOT_SETTINGS = frozenset({"ORACLE_REAL_DATA", "ORACLE_REQUIRE_PROM"})
+CREDENTIALS = {"alpaca-key": ("alpaca", "key"), "alpaca-secret": ("alpaca", "secret")}
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class AlpacaSettings(_Section):
+    """The broker account and data plan. Keys come from credentials or the environment, never from arguments."""
+
+    key: SecretStr | None = None
+    secret: SecretStr | None = None
+    plan: Literal["basic", "algo_trader_plus"] = "basic"
+    trading_url: str = Field("https://paper-api.alpaca.markets", pattern=r"^https?://[^/]+$")
+    data_url: str = Field("https://data.alpaca.markets", pattern=r"^https?://[^/]+$")
+    stream_url: str = Field("wss://stream.data.alpaca.markets", pattern=r"^wss?://[^/]+$")
+    trading_requests_per_min: int = Field(200, ge=70, le=10_000)
+
+
+class SimSettings(_Section):
+    """Where the embedded exchange listens. The key and secret open nothing but a simulation on this machine."""
+
+    url: str = Field("http://127.0.0.1:8787", pattern=r"^http://(127\.0\.0\.1|localhost|\[::1\]):\d{1,5}$")
+    key: SecretStr = SecretStr("SIMULATED-KEY")
+    secret: SecretStr = SecretStr("simulated-secret-of-no-value")
+    speed: float = Field(0.0, ge=0, description="times real time; 0 is as fast as the daemon can follow")
+
+
+class FeedSettings(_Section):
+    """Supervision of the streams. ``canary_symbol`` is quoted so often that silence means a mute socket."""
+
+    canary_symbol: str = Field("SPY", pattern=r"^[A-Z][A-Z0-9.]{0,9}$")
+    stale_after_s: float = Field(12.0, gt=0, le=120)
+    option_quotes_limit: int = Field(200, ge=2, le=1000)
+
+
+class FeeSettings(_Section):
+    """Fees for statistics: paper charges nothing, so they are modelled."""
+
+    modelled_per_contract_usd: Decimal = Field(Decimal("0.65"), ge=0, le=10)
+
+
+class ConsoleSettings(_Section):
+    """The loopback listener for health and metrics. Port 0 takes a free one."""
+
+    port: int = Field(9911, ge=0, le=65535)
+
+
+class LogSettings(_Section):
+    """What is logged, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+class Config(_Section):
+    """Everything that can be set."""
+
+    mode: Literal["sim", "paper"] = "sim"
+    alpaca: AlpacaSettings = AlpacaSettings()
+    sim: SimSettings = SimSettings()
+    feeds: FeedSettings = FeedSettings()
+    strategies: dict[str, dict[str, Any]] = {"opening_range_breakout": {}}
+    risk: RiskLimits = RiskLimits()
+    ladder: LadderSettings = LadderSettings()
+    betas: dict[str, float] = {}
+    fees: FeeSettings = FeeSettings()
+    console: ConsoleSettings = ConsoleSettings()
+    logs: LogSettings = LogSettings()
+
+    def fingerprint(self) -> str:
+        """Sixteen hex digits that change with any setting but secrets, ports and logging."""
+        shown = self.model_dump(mode="json", exclude={"console": True, "logs": True, "sim": {"url", "key", "secret"}})
+        shown["alpaca"].pop("key")
+        shown["alpaca"].pop("secret")
+        return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()[:16]
+
+    def secrets(self) -> tuple[str, ...]:
+        """Every secret's text, for the log's redaction."""
+        found = (self.alpaca.key, self.alpaca.secret, self.sim.key, self.sim.secret)
+        return tuple(s.get_secret_value() for s in found if s is not None)
+
+
+def load(
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    base: Mapping[str, Any] | None = None,
+) -> Config:
+    """Read settings; later sources win: ``base``, file, credentials, environment, ``--set name=value``.
+
+    Raises:
+        ConfigurationError: names the setting or variable, what is wrong and the fix.
+    """
+    env = os.environ if environment is None else environment
+    tree: dict[str, Any] = {}
+    _merge(tree, dict(base or {}))
+    if file is not None:
+        _merge(tree, _read_toml(file))
+    _merge(tree, _credentials(env.get("CREDENTIALS_DIRECTORY")))
+    for name in sorted(n for n in env if n.startswith(ENV_PREFIX) and n not in NOT_SETTINGS):
+        _put(tree, name[len(ENV_PREFIX) :].lower().split("__"), _value(env[name]), name)
+    for item in overrides:
+        name, equals, text = item.partition("=")
+        if not equals or not name:
+            raise ConfigurationError(
+                "--set", f"{item!r} is not name=value", "write e.g. --set risk.consecutive_losses=2"
+            )
+        _put(tree, name.split("."), _value(text), f"--set {name}")
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(error) from None
+
+
+def _explain(error: ValidationError) -> ConfigurationError:
+    """Turn the first of pydantic's complaints into one line. Input values are left out: they may be secrets."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        section: Any = Config
+        for part in first["loc"][:-1]:
+            section = section.model_fields[str(part)].annotation
+        return ConfigurationError(where, "no setting has this name", f"use one of: {', '.join(section.model_fields)}")
+    return ConfigurationError(where, first["msg"].removeprefix("Value error, "), "correct it and start again")
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(
+            "--config", f"{file} cannot be read ({error.strerror})", "give a readable file"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError("--config", f"{file} is not TOML ({error})", "correct that line") from None
+
+
+def _credentials(folder: str | None) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    if folder is None:
+        return tree
+    for name, path in CREDENTIALS.items():
+        file = Path(folder) / name
+        if file.exists():
+            try:
+                _put(tree, list(path), file.read_text(encoding="utf-8").strip(), name)
+            except OSError as error:
+                raise ConfigurationError(
+                    name, f"the credential cannot be read ({error.strerror})", "check LoadCredential"
+                ) from None
+    return tree
+
+
+def _merge(tree: dict[str, Any], new: Mapping[str, Any]) -> None:
+    for name, value in new.items():
+        if isinstance(value, Mapping) and isinstance(tree.get(name), dict):
+            _merge(tree[name], value)
+        else:
+            tree[name] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _put(tree: dict[str, Any], path: list[str], value: Any, source: str) -> None:
+    for part in path[:-1]:
+        tree = tree.setdefault(part, {})
+        if not isinstance(tree, dict):
+            raise ConfigurationError(source, f"{part} is a value, not a section", "shorten the name")
+    tree[path[-1]] = value
+
+
+def _value(text: str) -> Any:
+    """Read a command-line or environment value: a TOML value where it is one, else the text itself."""
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,214 @@
+"""The loop around the core: take inputs, run turns, make them last, then let their effects leave.
+
+Inputs: the inbox, core and edge timers, a driver that tells time (paced exchange or wall clock). Outputs: commits,
+effects, journal records. Invariant: a turn's durable messages are committed before any of its effects is sent.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import structlog
+
+from oracle.core.engine import Engine, Turn
+from oracle.core.messages import (
+    DrainRequested,
+    Input,
+    LookUpOrder,
+    Message,
+    ReadAccount,
+    ReadChain,
+    SendCancel,
+    SendOrder,
+    SetOptionSubscription,
+)
+from oracle.edgetimers import EdgeTimers
+from oracle.inbox import Inbox, Source
+from oracle.pacing import Beat, PacingClient
+
+log = structlog.get_logger("oracle.daemon")
+
+EFFECTS = (SendOrder, SendCancel, LookUpOrder, ReadAccount, ReadChain, SetOptionSubscription)
+Effect = SendOrder | SendCancel | LookUpOrder | ReadAccount | ReadChain | SetOptionSubscription
+# In wall-clock modes quotes are released four times a second (PRODUCT section 2: 4 Hz near the money).
+QUOTE_FLUSH_S = 0.25
+# A barrier that does not close in this wall time means that an edge is stuck, which a restart may mend.
+BARRIER_TIMEOUT_S = 60.0
+
+
+class StorePort(Protocol):
+    """What the daemon needs of the store."""
+
+    def needs_commit(self, messages: Sequence[Message]) -> bool:
+        """Whether a turn has anything that must last."""
+        ...
+
+    async def commit(self, turn: Turn) -> None:
+        """Make a turn's durable messages last, in one transaction."""
+        ...
+
+
+class JournalPort(Protocol):
+    """What the daemon needs of the journal."""
+
+    def record(self, turn: Turn) -> None:
+        """Append a turn's input and outputs."""
+        ...
+
+
+class EdgesPort(Protocol):
+    """The feeds and the broker, as the daemon drives them."""
+
+    @property
+    def in_flight(self) -> int:
+        """Requests, connections, acknowledgements and back-fills under way."""
+        ...
+
+    def received(self) -> dict[str, int]:
+        """Data messages received so far by connection id, for every open connection."""
+        ...
+
+    def send(self, effect: Effect) -> None:
+        """Carry out an effect; its result comes back through the inbox."""
+        ...
+
+    def drain_quotes(self, at_ns: int) -> Iterable[Input]:
+        """Take the conflated quotes that are due."""
+        ...
+
+
+class Clock(Protocol):
+    """The clock port."""
+
+    def now_ns(self) -> int:
+        """UTC nanoseconds."""
+        ...
+
+
+class Daemon:
+    """One inbox, one turn at a time."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        inbox: Inbox,
+        edges: EdgesPort,
+        store: StorePort,
+        journal: JournalPort,
+        clock: Clock,
+        edge_timers: EdgeTimers,
+        observers: Sequence[Callable[[Turn], None]],
+    ) -> None:
+        self._engine = engine
+        self._inbox = inbox
+        self._edges = edges
+        self._store = store
+        self._journal = journal
+        self._clock = clock
+        self._edge_timers = edge_timers
+        self._observers = tuple(observers)
+        self._stop = asyncio.Event()
+
+    def request_stop(self, who: str, why: str) -> None:
+        """Ask for a drain: the request is an input like any other."""
+        self._inbox.put(Source.OPERATOR, DrainRequested(who, why))
+        self._stop.set()
+
+    # ------------------------------------------------------------------------------------------ the paced drive
+
+    async def run_paced(self, pacing: PacingClient, advance_clock: Callable[[int], None]) -> None:
+        """Follow a paced exchange until its end or a stop request.
+
+        Raises:
+            RemoteError: the exchange went away.
+            TimeoutError: an edge did not come to rest.
+        """
+        await self._settle({})
+        await pacing.ready()
+        while True:
+            beat = await pacing.beat()
+            advance_clock(beat.at_ns)
+            self._edge_timers.run_due(beat.at_ns)
+            await self._settle(beat.sent)
+            if beat.kind == "end" or self._stop.is_set():
+                return
+            await pacing.handled(beat.n, self._edges.received(), self._next_timer_ns())
+
+    async def _settle(self, sent: dict[str, int]) -> None:
+        """Handle everything of one step: wait for all frames and answers, release in order, repeat until quiet."""
+        while True:
+            await self._barrier(sent)
+            at_ns = self._clock.now_ns()
+            batch = self._inbox.take()
+            batch.extend(self._edges.drain_quotes(at_ns))
+            await self._perform(self._engine.advance(at_ns))
+            for message in batch:
+                await self._perform(self._engine.handle(at_ns, message))
+            if not batch and self._edges.in_flight == 0 and len(self._inbox) == 0:
+                return
+
+    async def _barrier(self, sent: dict[str, int]) -> None:
+        changed = self._inbox.changed
+        while not self._at_rest(sent):
+            changed.clear()
+            if self._at_rest(sent):
+                return
+            async with asyncio.timeout(BARRIER_TIMEOUT_S):
+                await changed.wait()
+
+    def _at_rest(self, sent: dict[str, int]) -> bool:
+        if self._edges.in_flight:
+            return False
+        received = self._edges.received()
+        return all(received.get(conn, count) >= count for conn, count in sent.items())
+
+    # ------------------------------------------------------------------------------------------- the wall drive
+
+    async def run_wall(self) -> None:
+        """Follow the wall clock until a stop request, then handle what is already waiting."""
+        while True:
+            await self._wait_for_work()
+            now_ns = self._clock.now_ns()
+            self._edge_timers.run_due(now_ns)
+            at_ns = max(now_ns, self._engine.at_ns)
+            await self._perform(self._engine.advance(at_ns))
+            for message in [*self._inbox.take(), *self._edges.drain_quotes(at_ns)]:
+                await self._perform(self._engine.handle(at_ns, message))
+            if self._stop.is_set() and len(self._inbox) == 0 and self._edges.in_flight == 0:
+                return
+
+    async def _wait_for_work(self) -> None:
+        wait_s = QUOTE_FLUSH_S
+        next_ns = self._next_timer_ns()
+        if next_ns is not None:
+            wait_s = min(wait_s, max(0.0, (next_ns - self._clock.now_ns()) / 1e9))
+        if len(self._inbox):
+            return
+        self._inbox.changed.clear()
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._inbox.changed.wait()
+        except TimeoutError:
+            return
+
+    # -------------------------------------------------------------------------------------------------- a turn
+
+    async def _perform(self, turns: Iterable[Turn]) -> None:
+        """Store first, then effects, then journal and counters (ARCHITECTURE: edges 1, 2, 3)."""
+        for turn in turns:
+            if turn.messages and self._store.needs_commit((turn.stamped.input, *turn.messages)):
+                await self._store.commit(turn)
+            for message in turn.messages:
+                if isinstance(message, EFFECTS):
+                    self._edges.send(message)
+            self._journal.record(turn)
+            for observe in self._observers:
+                observe(turn)
+
+    def _next_timer_ns(self) -> int | None:
+        due = [t for t in (self._engine.next_timer_ns, self._edge_timers.next_ns()) if t is not None]
+        return min(due) if due else None
+
+
+__all__ = ["Beat", "Clock", "Daemon", "EdgesPort", "Effect", "JournalPort", "StorePort"]

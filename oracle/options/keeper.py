@@ -1,0 +1,156 @@
+"""Keep the right contracts listed and subscribed: near the money, within the plan's limit, legs held first.
+
+Inputs: SessionOpened, Quote, ChainListed, ChainReadFailed, OrderFilled, its own retry timer. Outputs: ReadChain and
+SetOptionSubscription effects. Invariants: the subscription never exceeds the limit; the same state gives the same set.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from oracle.core.bus import HandlerTable
+from oracle.core.instruments import parse_occ
+from oracle.core.messages import (
+    ChainListed,
+    ChainReadFailed,
+    Message,
+    OrderFilled,
+    Quote,
+    ReadChain,
+    SetOptionSubscription,
+    SetTimer,
+    TimerFired,
+)
+from oracle.core.ports import Context
+from oracle.core.sessions import NS
+
+RETRY_S = 10
+# Strikes are listed this far from spot; wide enough for any one-day move that leaves the market open
+# (NYSE Rule 7.12 halts trading for the day at -20 %).
+LISTED_BAND = Decimal("0.20")
+# The subscription follows spot once it has moved by this share of the subscribed half-width.
+RECENTRE_SHARE = 0.35
+
+
+@dataclass(slots=True)
+class _Chain:
+    """One underlying's listing for a date: strikes by expiry, and where the subscription is centred."""
+
+    asked_date: str = ""
+    listed_date: str = ""
+    by_expiry: dict[str, list[tuple[float, str]]] = field(default_factory=dict)
+    centre: float | None = None
+    half_width: float = 0.0
+
+
+class ChainKeeper:
+    """Which chains to read and which quotes to subscribe.
+
+    Args:
+        sessions_ahead: per underlying, how many sessions ahead the farthest expiry lies (0 = expiring today).
+        limit: option quotes that the data plan allows at once (200 or 1,000).
+    """
+
+    __slots__ = ("_ahead", "_chains", "_current", "_held", "_limit")
+
+    def __init__(self, sessions_ahead: Mapping[str, int], limit: int) -> None:
+        self._ahead = dict(sorted(sessions_ahead.items()))
+        self._limit = limit
+        self._chains = {symbol: _Chain() for symbol in self._ahead}
+        self._held: set[str] = set()
+        self._current: tuple[str, ...] = ()
+
+    def handlers(self) -> HandlerTable:
+        """What this actor listens to."""
+        return (
+            (Quote, self.on_quote),
+            (ChainListed, self.on_listed),
+            (ChainReadFailed, self.on_read_failed),
+            (TimerFired, self.on_timer),
+            (OrderFilled, self.on_filled),
+        )
+
+    def on_quote(self, quote: Quote, context: Context) -> Iterable[Message]:
+        """Ask for the chain once spot is known for the coming session; follow spot afterwards."""
+        chain = self._chains.get(quote.symbol)
+        mid = quote.mid
+        if chain is None or mid is None or context.session is None:
+            return ()
+        if chain.asked_date != context.session.date:
+            chain.asked_date = context.session.date
+            return self._read(quote.symbol, mid, context)
+        if chain.listed_date != context.session.date or chain.centre is None:
+            return ()
+        if abs(mid - chain.centre) <= RECENTRE_SHARE * chain.half_width:
+            return ()
+        chain.centre = mid
+        return self._subscribe(context)
+
+    def on_listed(self, listed: ChainListed, context: Context) -> Iterable[Message]:
+        """Index the listing and subscribe around spot."""
+        chain = self._chains.get(listed.underlying)
+        quote = context.market.quote(listed.underlying)
+        if chain is None or quote is None or quote.mid is None:
+            return ()
+        chain.listed_date = listed.date
+        chain.centre = quote.mid
+        chain.by_expiry = {}
+        for contract in listed.contracts:
+            parsed = parse_occ(contract.symbol)
+            chain.by_expiry.setdefault(parsed.expiry, []).append((parsed.strike, contract.symbol))
+        return self._subscribe(context)
+
+    def on_read_failed(self, failed: ChainReadFailed, context: Context) -> Iterable[Message]:
+        """Try again a little later; until then the chain is unknown and nothing trades on it."""
+        return (SetTimer(f"chain:{failed.underlying}", context.at_ns + RETRY_S * NS),)
+
+    def on_timer(self, timer: TimerFired, context: Context) -> Iterable[Message]:
+        """Repeat a failed read."""
+        owner, _, underlying = timer.timer_id.partition(":")
+        quote = context.market.quote(underlying) if owner == "chain" else None
+        if quote is None or quote.mid is None:
+            return ()
+        return self._read(underlying, quote.mid, context)
+
+    def on_filled(self, _fill: OrderFilled, context: Context) -> Iterable[Message]:
+        """A leg held is always subscribed."""
+        held = {p.symbol for p in context.ledger.positions()}
+        if held <= set(self._current):
+            self._held = held
+            return ()
+        self._held = held
+        return self._subscribe(context)
+
+    def _read(self, underlying: str, spot: float, context: Context) -> tuple[Message, ...]:
+        session = context.session
+        if session is None:
+            return ()
+        last = session
+        for _ in range(self._ahead[underlying]):
+            last = context.table.after(last.date) or last
+        price = Decimal(repr(round(spot, 2)))
+        low, high = price * (1 - LISTED_BAND), price * (1 + LISTED_BAND)
+        return (ReadChain(underlying, session.date, session.date, last.date, round(low, 2), round(high, 2)),)
+
+    def _subscribe(self, context: Context) -> tuple[Message, ...]:
+        """Share the limit equally over (underlying, expiry), nearest strikes first."""
+        session = context.session
+        ready = {u: c for u, c in self._chains.items() if session and c.listed_date == session.date and c.by_expiry}
+        slots = sum(len(c.by_expiry) for c in ready.values())
+        if slots == 0:
+            return ()
+        chosen = set(sorted(self._held)[: self._limit])
+        share = (self._limit - len(chosen)) // slots
+        for chain in ready.values():
+            centre = chain.centre if chain.centre is not None else 0.0
+            widths = []
+            for rows in chain.by_expiry.values():
+                near = sorted((abs(strike - centre), symbol) for strike, symbol in rows)[:share]
+                chosen.update(symbol for _, symbol in near)
+                widths.append(near[-1][0] if near else 0.0)
+            chain.half_width = min(widths)
+        symbols = tuple(sorted(chosen))
+        if symbols == self._current:
+            return ()
+        self._current = symbols
+        return (SetOptionSubscription(symbols),)
