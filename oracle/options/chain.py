@@ -1,0 +1,220 @@
+"""The live option chains: newest quotes per contract, what is usable and why not, implied volatility and delta.
+
+Inputs: ChainListed, ChainQuotes, and stock quotes and bars for spot. Output: the answers of ``ports.ChainsView``.
+Volatility and delta are computed when asked, one expiry at a time, and cached for that state and instant.
+Invariant: what is unknown or too old is None or a reason, never an older or another number.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+from oracle.core.bus import HandlerTable
+from oracle.core.instruments import parse_occ
+from oracle.core.messages import Bar, ChainListed, ChainQuotes, Message, Quote
+from oracle.core.ports import Context, DeltaRequest, NotSelected, OptionQuote, Selected
+from oracle.core.sessions import MINUTE_NS, NS, SessionTable
+from oracle.options.columns import ChainColumns
+from oracle.options.selection import Missing, Stopped, Surface, choose, compute_surface
+
+
+class QuoteState(StrEnum):
+    """Whether a contract's quote can be used, and if not why not."""
+
+    USABLE = "usable"
+    NO_QUOTE = "no_quote"
+    ONE_SIDED = "one_sided"
+    ZERO_BID = "zero_bid"
+    CROSSED = "crossed"
+    STALE = "stale"
+
+
+@dataclass(slots=True)
+class _Chain:
+    """One underlying: its columns and the surfaces computed from them at one instant."""
+
+    columns: ChainColumns
+    surfaces: dict[str, Surface | None] = field(default_factory=dict)
+    surfaces_at_ns: int = -1
+
+
+class Chains:
+    """The state of all chains: an actor with handlers, and the view that others are given.
+
+    Args:
+        table: sessions, for expiry instants.
+        rate_per_year: continuously compounded interest rate, for discounting.
+        max_age_s: age in seconds of vendor time beyond which an option quote joins no forward and gives no delta.
+        spot_max_age_s: age in seconds beyond which the underlying's price is unknown.
+    """
+
+    __slots__ = ("_chains", "_max_age_ns", "_rate", "_spot", "_spot_max_age_ns", "_table", "misdated")
+
+    def __init__(
+        self,
+        table: SessionTable,
+        *,
+        rate_per_year: float,
+        max_age_s: float = 60.0,
+        spot_max_age_s: float = 90.0,
+    ) -> None:
+        self._table = table
+        self._rate = rate_per_year
+        self._max_age_ns = round(max_age_s * NS)
+        self._spot_max_age_ns = round(spot_max_age_s * NS)
+        self._chains: dict[str, _Chain] = {}
+        self._spot: dict[str, tuple[float, int]] = {}
+        self.misdated = 0
+
+    def handlers(self) -> HandlerTable:
+        """What this actor listens to; it must hear them before strategies do."""
+        return (
+            (ChainListed, self.on_listed),
+            (ChainQuotes, self.on_quotes),
+            (Quote, self.on_stock_quote),
+            (Bar, self.on_bar),
+        )
+
+    def on_listed(self, message: ChainListed, _context: Context) -> Iterable[Message]:
+        """Take the contracts of a session; quotes of the same session are kept for contracts that remain."""
+        columns = ChainColumns.from_listing(message)
+        old = self._chains.get(message.underlying)
+        if old is not None and old.columns.listed.date == message.date:
+            columns.copy_quotes(old.columns)
+        self._chains[message.underlying] = _Chain(columns)
+        return ()
+
+    def on_quotes(self, message: ChainQuotes, context: Context) -> Iterable[Message]:
+        """Take changed quotes. Those numbered by another session's listing are counted in ``misdated`` and dropped.
+
+        Raises:
+            InvariantError: a row number lies outside the listing of that session.
+        """
+        chain = self._chains.get(message.underlying)
+        if chain is None or chain.columns.listed.date != message.date:
+            self.misdated += 1
+            return ()
+        chain.columns.take(message, context.at_ns)
+        chain.surfaces_at_ns = -1
+        return ()
+
+    def on_stock_quote(self, quote: Quote, _context: Context) -> Iterable[Message]:
+        """Take the underlying's quote as spot when it has a middle."""
+        if quote.mid is not None:
+            self._set_spot(quote.symbol, quote.mid, quote.quoted_ns)
+        return ()
+
+    def on_bar(self, bar: Bar, _context: Context) -> Iterable[Message]:
+        """Take a bar's close as spot when nothing newer is known."""
+        self._set_spot(bar.symbol, bar.close, bar.start_ns + MINUTE_NS)
+        return ()
+
+    def _set_spot(self, symbol: str, price: float, at_ns: int) -> None:
+        known = self._spot.get(symbol)
+        if known is None or at_ns >= known[1]:
+            self._spot[symbol] = (price, at_ns)
+            if symbol in self._chains:
+                self._chains[symbol].surfaces_at_ns = -1
+
+    def listed(self, underlying: str) -> ChainListed | None:
+        """The contracts of an underlying for its session, or None before they are known."""
+        chain = self._chains.get(underlying)
+        return None if chain is None else chain.columns.listed
+
+    def spot(self, underlying: str, at_ns: int) -> float | None:
+        """The underlying's newest price in dollars (quote's middle or bar's close); None when unknown or too old."""
+        known = self._spot.get(underlying)
+        return known[0] if known is not None and at_ns - known[1] <= self._spot_max_age_ns else None
+
+    def option_quote(self, symbol: str) -> OptionQuote | None:
+        """The newest quote of a contract, or None."""
+        chain = self._chains.get(parse_occ(symbol).root)
+        row = None if chain is None else chain.columns.row_of.get(symbol)
+        return None if chain is None or row is None else chain.columns.quote(row)
+
+    def quote_state(self, symbol: str, at_ns: int, max_age_s: float) -> QuoteState:
+        """Whether a contract's quote can be used at ``at_ns``, or why not."""
+        quote = self.option_quote(symbol)
+        if quote is None:
+            return QuoteState.NO_QUOTE
+        if quote.bid is None or quote.ask is None:
+            return QuoteState.ONE_SIDED
+        if quote.bid <= 0:
+            return QuoteState.ZERO_BID
+        if quote.bid > quote.ask:
+            return QuoteState.CROSSED
+        return QuoteState.STALE if at_ns - quote.quoted_ns > max_age_s * NS else QuoteState.USABLE
+
+    def delta(self, symbol: str, at_ns: int) -> float | None:
+        """Spot delta of a long contract now; None where no volatility exists or the quote behind it is too old."""
+        values = self._model(symbol, at_ns)
+        return None if values is None else values[1]
+
+    def iv(self, symbol: str, at_ns: int) -> float | None:
+        """Implied volatility per square-root year (0.20 is 20 %); None as for ``delta``."""
+        values = self._model(symbol, at_ns)
+        return None if values is None else values[0]
+
+    def surface(self, underlying: str, expiry: str, at_ns: int) -> Surface | None:
+        """Model values of one expiry; None without a listing, spot, such an expiry, or time left."""
+        chain = self._chains.get(underlying)
+        if chain is None:
+            return None
+        if chain.surfaces_at_ns != at_ns:
+            chain.surfaces, chain.surfaces_at_ns = {}, at_ns
+        if expiry not in chain.surfaces:
+            chain.surfaces[expiry] = self._compute(chain.columns, expiry, at_ns)
+        return chain.surfaces[expiry]
+
+    def select(self, request: DeltaRequest, at_ns: int) -> Selected | NotSelected:
+        """Choose a contract: the first expiry that has one in the |delta| band, fresh and tight enough.
+
+        When nothing fits, the reason is that of the expiry whose contracts came furthest, with its counts; reasons
+        that are members of ``selection.Missing`` mean data that are not there.
+        """
+        chain = self._chains.get(request.underlying)
+        if chain is None:
+            return NotSelected(Missing.CHAIN.value, {})
+        if self.spot(request.underlying, at_ns) is None:
+            return NotSelected(Missing.SPOT.value, {})
+        furthest = Stopped(0, {"expiries": " ".join(request.expiries)})
+        for expiry in request.expiries:
+            surface = self.surface(request.underlying, expiry, at_ns)
+            if surface is None:
+                continue
+            answer = choose(chain.columns, surface, request, expiry, at_ns)
+            if isinstance(answer, Selected):
+                return answer
+            if answer.stage > furthest.stage:
+                furthest = answer
+        return furthest.answer()
+
+    def _compute(self, columns: ChainColumns, expiry: str, at_ns: int) -> Surface | None:
+        rows = columns.rows_of.get(expiry)
+        spot = self.spot(columns.listed.underlying, at_ns)
+        expiry_ns = self._table.expiry_ns(expiry)
+        if rows is None or spot is None or expiry_ns is None or expiry_ns <= at_ns:
+            return None
+        return compute_surface(
+            columns,
+            rows,
+            spot=spot,
+            rate_per_year=self._rate,
+            expires_in_ns=expiry_ns - at_ns,
+            fresh_since_ns=at_ns - self._max_age_ns,
+        )
+
+    def _model(self, symbol: str, at_ns: int) -> tuple[float, float] | None:
+        contract = parse_occ(symbol)
+        chain = self._chains.get(contract.root)
+        row = None if chain is None else chain.columns.row_of.get(symbol)
+        surface = self.surface(contract.root, contract.expiry, at_ns)
+        if row is None or surface is None:
+            return None
+        i = int(np.searchsorted(surface.rows, row))
+        iv, delta = float(surface.iv[i]), float(surface.delta[i])
+        if np.isnan(iv) or np.isnan(delta) or at_ns - int(surface.quoted_ns[i]) > self._max_age_ns:
+            return None
+        return iv, delta

@@ -1,0 +1,145 @@
+"""What a strategy is: one file with a docstring, ``Params``, and handlers that are state in and messages out.
+
+Inputs: bars and sessions with the turn's read-only context. Outputs: Intent, NoSignal or NoData, never an order.
+Invariants: back-filled bars warm and never cause an entry; a reason is told once until it changes; facts are plain
+values rounded to 9 digits.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from oracle.core.errors import InvariantError
+from oracle.core.messages import Bar, Intent, Message, NoData, NoSignal, SessionClosed, SessionOpened
+from oracle.core.ports import Context
+
+Facts = dict[str, float | str | bool | None]
+Verdict = Intent | NoSignal | NoData
+
+
+class StrategyParams(BaseModel):
+    """Base of every strategy's ``Params``: frozen, no unknown fields, each field with description, unit and bounds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def param(default: Any, unit: str, description: str, **bounds: Any) -> Any:
+    """Declare a field of ``Params``: its default, unit, description and bounds (``ge``, ``le``, ``pattern``, …)."""
+    return Field(default=default, description=description, json_schema_extra={"unit": unit}, **bounds)
+
+
+def rounded(facts: Facts) -> Facts:
+    """Facts as they are recorded: floats with 9 digits after the point.
+
+    Raises:
+        InvariantError: a value is not a plain number, text, flag or None, or a number is not finite.
+    """
+    out: Facts = {}
+    for name, value in facts.items():
+        if value is not None and type(value) not in (float, int, str, bool):
+            raise InvariantError(f"fact {name}: {type(value).__name__} cannot be recorded")
+        if isinstance(value, float) and not abs(value) < float("inf"):
+            raise InvariantError(f"fact {name}: {value} is not finite")
+        out[name] = round(value, 9) if isinstance(value, float) else value
+    return out
+
+
+class Strategy(ABC):
+    """Base of all strategies. A subclass sets ``name`` and ``Params`` and implements the abstract handlers.
+
+    Args:
+        params: an instance of the class's ``Params``.
+        code_hash: sha256 over the module's source and the canonical parameters, made by the registry.
+    """
+
+    name: ClassVar[str]
+    Params: ClassVar[type[StrategyParams]]
+
+    def __init__(self, params: StrategyParams, code_hash: str) -> None:
+        if not isinstance(params, self.Params):
+            raise InvariantError(f"strategy {self.name}: parameters of type {type(params).__name__}")
+        self.code_hash = code_hash
+        self._told: dict[str, tuple[str, str]] = {}
+
+    @property
+    @abstractmethod
+    def universe(self) -> tuple[str, ...]:
+        """The underlyings it watches and trades, in order."""
+
+    @property
+    @abstractmethod
+    def warmup_sessions(self) -> int:
+        """How many whole sessions of back-filled bars before today it needs to be warm."""
+
+    @property
+    @abstractmethod
+    def max_expiry_sessions(self) -> int:
+        """How many sessions ahead its farthest option expiry lies (0 is today's)."""
+
+    @abstractmethod
+    def on_warmup_bar(self, bar: Bar, context: Context) -> None:
+        """Take a bar into the indicators without evaluating."""
+
+    @abstractmethod
+    def evaluate(self, symbol: str, context: Context) -> Verdict | None:
+        """Say what it would do now with what it knows; changes nothing. None when there is nothing to say."""
+
+    def on_bar(self, bar: Bar, context: Context) -> Sequence[Message]:
+        """Take a live bar, then evaluate."""
+        self.on_warmup_bar(bar, context)
+        verdict = self.evaluate(bar.symbol, context)
+        if isinstance(verdict, Intent):
+            self.on_intent_sent(verdict.intent_id)
+        return self._news(bar.symbol, verdict)
+
+    @abstractmethod
+    def on_intent_sent(self, intent_id: str) -> None:
+        """Note that an intent left. On recovery it is called once for each of today's intents in the store."""
+
+    def on_session_open(self, message: SessionOpened, context: Context) -> Sequence[Message]:  # noqa: ARG002
+        """A session began: reasons are told anew."""
+        self._told.clear()
+        return ()
+
+    def on_session_close(self, message: SessionClosed, context: Context) -> Sequence[Message]:  # noqa: ARG002
+        """A session ended."""
+        return ()
+
+    def handle(self, message: Message, context: Context) -> Iterable[Message]:
+        """Route a message to its handler; bars of other symbols are ignored."""
+        if isinstance(message, Bar):
+            if message.symbol not in self.universe:
+                return ()
+            if message.backfilled:
+                self.on_warmup_bar(message, context)
+                return ()
+            return self.on_bar(message, context)
+        if isinstance(message, SessionOpened):
+            return self.on_session_open(message, context)
+        if isinstance(message, SessionClosed):
+            return self.on_session_close(message, context)
+        return ()
+
+    def no_signal(self, symbol: str, reason: str, facts: Facts) -> NoSignal:
+        """Build the fact that it does not want to trade."""
+        return NoSignal(self.name, symbol, reason, rounded(facts))
+
+    def no_data(self, symbol: str, what: str, facts: Facts) -> NoData:
+        """Build the fact that it cannot evaluate."""
+        return NoData(self.name, symbol, what, rounded(facts))
+
+    def _news(self, symbol: str, verdict: Verdict | None) -> Sequence[Message]:
+        """An intent always; a reason only when it differs from the last one told for the symbol."""
+        if verdict is None:
+            return ()
+        if isinstance(verdict, Intent):
+            self._told.pop(symbol, None)
+            return (verdict,)
+        word = verdict.reason if isinstance(verdict, NoSignal) else verdict.what
+        told = (type(verdict).__name__, word)
+        if self._told.get(symbol) == told:
+            return ()
+        self._told[symbol] = told
+        return (verdict,)
