@@ -117,12 +117,32 @@ class Ledger:
             (ExitTriggered, self.on_exit_triggered),
         )
 
+    def restore(self, books: Iterable[Message]) -> None:
+        """Fold stored messages in order of commit, as after a restart; what they caused then is stored already."""
+        for message in books:
+            match message:
+                case LedgerSeeded():
+                    self._seed(message)
+                case SubmitOrder():
+                    self._orders[message.order_id] = message
+                case OrderFilled():
+                    self._fill(message)
+                case OrderClosed():
+                    self._end(message, 0)
+                case ExitTriggered():
+                    self._note_exit(message)
+                case _:
+                    pass
+
     def on_seeded(self, seed: LedgerSeeded, _context: Context) -> Iterable[Message]:
         """Set the opening cash, once."""
+        self._seed(seed)
+        return ()
+
+    def _seed(self, seed: LedgerSeeded) -> None:
         if self._cash_usd is not None:
             raise InvariantError("ledger: seeded twice")
         self._cash_usd = seed.cash_usd
-        return ()
 
     def on_submit(self, order: SubmitOrder, _context: Context) -> Iterable[Message]:
         """Remember what coming fills belong to."""
@@ -131,10 +151,13 @@ class Ledger:
 
     def on_exit_triggered(self, exit_: ExitTriggered, _context: Context) -> Iterable[Message]:
         """Remember why a trade is being closed; the last reason stands."""
+        self._note_exit(exit_)
+        return ()
+
+    def _note_exit(self, exit_: ExitTriggered) -> None:
         trade = self._trades.get(exit_.trade_id)
         if trade is not None:
             trade.exit_rule = exit_.rule
-        return ()
 
     def on_filled(self, fill: OrderFilled, _context: Context) -> Iterable[Message]:
         """Book an execution: cash, position, trade.
@@ -142,6 +165,9 @@ class Ledger:
         Raises:
             InvariantError: the execution was booked before, or its order was never submitted.
         """
+        return self._fill(fill)
+
+    def _fill(self, fill: OrderFilled) -> Iterable[Message]:
         if fill.execution_id in self._seen:
             raise InvariantError(f"ledger: execution {fill.execution_id} booked twice")
         order = self._orders.get(fill.order_id)
@@ -171,13 +197,16 @@ class Ledger:
 
     def on_order_closed(self, closed: OrderClosed, context: Context) -> Iterable[Message]:
         """An entry that is over lets its trade end once flat."""
+        return self._end(closed, context.at_ns)
+
+    def _end(self, closed: OrderClosed, at_ns: int) -> Iterable[Message]:
         self._over.add(closed.order_id)
         trade = self._trades.get(closed.trade_id)
         if trade is None or closed.purpose is not Purpose.ENTRY:
             return ()
         trade.entry_over = True
         self._views = None
-        return self._close_if_flat(trade, context.at_ns)
+        return self._close_if_flat(trade, at_ns)
 
     def _book_position(self, fill: OrderFilled) -> None:
         if self._cash_usd is None:

@@ -513,7 +513,10 @@ class ExitTriggered(Message, frozen=True):
 
 
 class LatchChanged(Message, frozen=True):
-    """A breaker was set or cleared. ``until_date`` is the session that clears it; None = an operator must."""
+    """A breaker was set or cleared. ``until_date`` is the session that clears it; None = an operator must.
+
+    ``at_ns`` is the moment of the change; a restart needs it to know which losses came after a cleared streak.
+    """
 
     latch: str
     active: bool
@@ -521,6 +524,7 @@ class LatchChanged(Message, frozen=True):
     observed: str
     limit: str
     until_date: str | None
+    at_ns: int | None = None
 
 
 class ExitPlanAdvanced(Message, frozen=True):

@@ -179,3 +179,26 @@ def test_cash_and_positions_are_the_sum_of_fills(script: list[tuple[bool, int, D
     assert ledger.position(CALL) == held
     assert [p.qty for p in ledger.positions()] == ([held] if held else [])
     assert all(p.avg_price_usd > 0 for p in ledger.positions())
+
+
+def test_restoring_from_stored_messages_gives_the_same_books() -> None:
+    ledger, entry, exit_ = seeded(), order("e", Purpose.ENTRY, Side.BUY), order("x", Purpose.STOP, Side.SELL)
+    books: list[Message] = [
+        LedgerSeeded(Decimal(100_000), Decimal(100_000), 1),
+        entry,
+        fill(1, entry, 4, "2.03"),
+        OrderClosed("e", "t1", Purpose.ENTRY, 4, 10, "abandoned"),
+        exit_,
+        ExitTriggered("t1", "stop", "1", "1", Purpose.STOP),
+        fill(2, exit_, 1, "1.00"),
+    ]
+    for message in books[1:]:
+        handler = dict(ledger.handlers())[type(message)]
+        list(handler(message, NOW))
+    again = Ledger()
+    again.restore([*books, TradeOpened("t1", "s", "h", "SPY", CALL, 1)])
+    assert again.cash_usd == ledger.cash_usd
+    assert again.positions() == ledger.positions()
+    assert again.open_trades() == ledger.open_trades()
+    rest = fill(3, exit_, 3, "1.00")
+    assert list(again.on_filled(rest, NOW)) == list(ledger.on_filled(rest, NOW))
