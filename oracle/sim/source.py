@@ -51,7 +51,9 @@ class SourceBar(msgspec.Struct, frozen=True):
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """A listed option. Open interest is the figure published before the session named by ``open_interest_date``."""
+    """A listed option. Open interest is the closing figure of the session dated ``open_interest_date`` (the last before
+    the listing's), published before the next open.
+    """
 
     symbol: str
     underlying: str
