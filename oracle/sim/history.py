@@ -23,6 +23,7 @@ from oracle.sim.source import Listing, MarketStep, Print, SourceBar, Touch
 
 _QUOTE = ("bid", "bid_size", "ask", "ask_size")
 _BAR = ("o", "h", "l", "c", "v")
+_BAR_DELAY_NS = NS
 _FIRST_TOUCH_NS = 5 * MINUTE_NS  # before the open
 _MIDNIGHT_NS = 570 * MINUTE_NS  # 09:30 after midnight; no clock change falls on a session
 
@@ -98,6 +99,9 @@ class RecordedMarket:
         last = min(to_ns, self._session.close_ns)
         for at_ns in range(first + -first % MINUTE_NS, last + 1, MINUTE_NS):
             self._happen(step, at_ns)
+        # A vendor makes a bar from the minute's trades, so it comes after the quotes that ended the minute.
+        for at_ns in range(first + (_BAR_DELAY_NS - first) % MINUTE_NS, to_ns + 1, MINUTE_NS):
+            self._emit_bar(step, at_ns - _BAR_DELAY_NS)
         self._now = to_ns
         return step
 
@@ -139,15 +143,17 @@ class RecordedMarket:
 
     def _happen(self, step: MarketStep, at_ns: int) -> None:
         step.touches.extend(self._stock.changes(at_ns, None))
-        known = self._known_bars(at_ns)
-        if known and known[-1].start_ns + MINUTE_NS == at_ns:
-            step.bars.append(known[-1])
-            step.prints.append(self._print_of(known[-1]))
-            step.daily_bars.append(self._day_bar(known))
         if self._watched and at_ns > self._session.open_ns:
             step.option_touches.extend(self._options.changes(at_ns, self._watched))
             for symbol in sorted(self._watched & self._trades.keys()):
                 step.option_prints.extend(p for p in self._trades[symbol] if p.at_ns == at_ns)
+
+    def _emit_bar(self, step: MarketStep, end_ns: int) -> None:
+        known = self._known_bars(end_ns)
+        if known and known[-1].start_ns + MINUTE_NS == end_ns:
+            step.bars.append(known[-1])
+            step.prints.append(self._print_of(known[-1]))
+            step.daily_bars.append(self._day_bar(known))
 
     def _known_bars(self, at_ns: int | None = None) -> list[SourceBar]:
         now = self._now if at_ns is None else at_ns

@@ -164,6 +164,25 @@ def test_a_long_leg_that_covers_cannot_be_sold_alone() -> None:
     assert world.exchange.account.quantities() == {}
 
 
+def test_a_cover_promised_to_another_order_does_not_cover() -> None:
+    world = World()
+    world.order(CALL)
+    world.order(CALL, side="sell", limit_price="2.00")
+    with pytest.raises(RefusedError) as refusal:
+        world.exchange.submit(spread("-3.00", legs=[(605, "C", "sell", 1), (595, "P", "sell", 1)]))
+    assert refusal.value.message == "account not eligible to trade spreads or uncovered contracts"
+
+
+def test_short_stock_is_held_at_half_again_its_price() -> None:
+    world = World()
+    world.source.set_touch("SPY", 600.0, 600.0, 500, 500)
+    world.order("SPY", side="sell", qty=100)
+    assert world.exchange.account.quantities() == {"SPY": -100}
+    assert (world.cash, world.power) == (D(160_000), D(70_000))
+    assert world.order("SPY", side="buy", qty=100)["side"] == "buy"
+    assert world.power == D(100_000)
+
+
 @pytest.mark.parametrize(
     ("level", "what", "refused"),
     [

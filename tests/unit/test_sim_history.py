@@ -12,7 +12,7 @@ import pytest
 
 from oracle.calendar import load_sessions
 from oracle.core.errors import ConfigurationError, ProtocolError
-from oracle.core.sessions import MINUTE_NS, NS, SessionTable
+from oracle.core.sessions import MINUTE_NS, NS, NS, SessionTable
 from oracle.sim.history import RecordedMarket
 from oracle.sim.source import Touch
 
@@ -87,7 +87,8 @@ def test_a_bar_is_known_only_when_its_minute_is_over(folder: Path, table: Sessio
     market.advance(at("14:30:59"))
     assert market.bars("ABC", "1Min", at("14:00:00"), at("18:00:00")) == []
     assert market.last_print("ABC") is None
-    step = market.advance(at("14:31:00"))
+    assert market.advance(at("14:31:00")).bars == []  # quotes first: a bar is made from the minute's trades
+    step = market.advance(at("14:31:01"))
     assert [b.start_ns for b in step.bars] == [at("14:30:00")]
     bar = step.bars[0]
     assert (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.trades) == (50, 50.5, 49.75, 50.25, 1000, 0)
@@ -312,7 +313,7 @@ def test_goog_half_day_agrees_with_its_reference(long_table: SessionTable, capsy
     session = market.sessions[0]
     bars, trades, volume = 0, 0, 0
     for minute in range(1, 211):
-        step = market.advance(session.open_ns + minute * MINUTE_NS)
+        step = market.advance(session.open_ns + minute * MINUTE_NS + NS)
         bars += len(step.bars)
         trades += len(step.option_prints)
         volume += sum(p.size for p in step.option_prints)
@@ -333,7 +334,7 @@ def test_goog_rows_have_one_side_or_both_as_measured(long_table: SessionTable) -
     assert sides.all(axis=1).mean() == pytest.approx(0.592, abs=0.0005)
     market = RecordedMarket(real_data(), "GOOG", DAY, long_table)
     market.watch([r.symbol for r in market.listings("GOOG", DAY)])
-    changes = market.advance(market.sessions[0].close_ns).option_touches
+    changes = market.advance(market.sessions[0].close_ns + NS).option_touches
     both = sum(q.bid is not None and q.ask is not None for q in changes) / len(changes)
     assert both > 0.85  # carried forward, not dropped
 
@@ -347,7 +348,7 @@ def test_twx_full_day_with_saturday_expiries(long_table: SessionTable) -> None:
     assert sum(r.open_interest or 0 for r in rows if r.right == "C") == 48_332
     assert sum(r.open_interest or 0 for r in rows if r.right == "P") == 42_555
     market.watch([r.symbol for r in rows])
-    step = market.advance(market.sessions[0].close_ns)
+    step = market.advance(market.sessions[0].close_ns + NS)
     assert len(step.bars) == 390
     assert len(step.option_prints) == 79
     assert market.rejected == {}
