@@ -1,0 +1,186 @@
+"""Every metric that the program exports, in one table; the observer, the docs and the alerts are checked against it.
+
+Invariants: one prefix, one unit each, closed label values. A label's values are either listed here or come from the
+``Labels`` that the composition root passes (strategies, rules, latches); anything else is counted as ``other``.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from oracle.core.messages import Feed, FeedState, OrderState, Side
+
+COUNTER, GAUGE, HISTOGRAM, INFO = "counter", "gauge", "histogram", "info"
+OTHER = "other"
+
+_FAST_S = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0)
+_LAG_S = (0.001, 0.01, 0.05, 0.25, 0.5, 1.0, 2.5, 5.0)
+_DISK_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
+_DELAY_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
+_CALL_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_FILL_S = (0.05, 0.25, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+_BPS = (-500.0, -200.0, -100.0, -50.0, -20.0, 0.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+
+
+class Metric(msgspec.Struct, frozen=True):
+    """One row. ``labels`` name their value sets in ``VALUES`` or ``Labels`` by the same word, or ``label=set``."""
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+class Labels(msgspec.Struct, frozen=True):
+    """Value sets that only the composition root knows; each gets ``other`` added."""
+
+    strategy: Sequence[str] = ()
+    rule: Sequence[str] = ()
+    latch: Sequence[str] = ("day_loss", "loss_streak", "drawdown", "strategy_failed")
+    exit_rule: Sequence[str] = ("target", "stop", "breakeven", "underlying_target", "underlying_stop", "flat")
+
+
+# Inputs by the feed that brought them; ``broker`` is answers to requests, ``core`` timers and the operator.
+INPUT_TYPES: dict[str, str] = {
+    "Bar": "stock",
+    "UpdatedBar": "stock",
+    "Quote": "stock",
+    "TradingStatus": "stock",
+    "ChainQuotes": "option",
+    "OrderReported": "trading",
+    "ExecutionReported": "trading",
+    "ChainListed": "broker",
+    "ChainReadFailed": "broker",
+    "DailyIvObserved": "broker",
+    "SubmitReturned": "broker",
+    "CancelReturned": "broker",
+    "LookUpReturned": "broker",
+    "AccountReported": "broker",
+    "FeedChanged": "core",
+    "TimerFired": "core",
+    "DrainRequested": "core",
+}
+
+VALUES: dict[str, tuple[str, ...]] = {
+    "feed": tuple(Feed),
+    "source": ("stock", "option", "trading", "broker", "core"),
+    "feed_state": tuple(FeedState),
+    "order_state": tuple(OrderState),
+    "side": tuple(Side),
+    "state": ("starting", "reconciling", "warming", "ready", "degraded", "halted", "draining"),
+    "evaluation": ("intent", "no_signal", "no_data"),
+    "decision": ("approved", "refused"),
+    "trade_result": ("win", "loss", "scratch"),
+    "pnl": ("realized", "unrealized"),
+    "fees": ("broker", "modelled"),
+    "reconcile": ("agreed", "differs"),
+    "endpoint": (
+        *("submit", "cancel", "look_up", "orders", "positions", "account", "activities", "contracts", "calendar"),
+        *("clock", "bars", "quotes", "snapshots", "assets", OTHER),
+    ),
+    "outcome": ("accepted", "rejected", "throttled", "not_found", "unknown", OTHER),
+    "lane": ("ordered", "conflated"),
+    "level": ("debug", "info", "warning", "error", "critical"),
+}
+
+CATALOGUE: tuple[Metric, ...] = (
+    Metric("oracle_build_info", INFO, "Version, commit, mode and configuration fingerprint of the running build."),
+    Metric("oracle_start_timestamp_seconds", GAUGE, "When the process started."),
+    Metric("oracle_state", GAUGE, "1 for the daemon's present state, 0 for the others.", ("state",)),
+    Metric("oracle_feed_state", GAUGE, "1 for a feed's present state, 0 for the others.", ("feed", "state=feed_state")),
+    Metric("oracle_feed_reconnects_total", COUNTER, "Connections of a feed after its first.", ("feed",)),
+    Metric("oracle_feed_last_message_timestamp_seconds", GAUGE, "When a feed last brought an input.", ("feed",)),
+    Metric(
+        "oracle_inputs_total", COUNTER, "Inputs that the core handled (quotes are conflated).", ("feed=source", "type")
+    ),
+    Metric("oracle_event_lag_seconds", HISTOGRAM, "Vendor's time to the core, per input.", ("feed",), _DELAY_S),
+    Metric("oracle_turn_duration_seconds", HISTOGRAM, "Time to handle one input in the core.", (), _FAST_S),
+    Metric("oracle_inbox_depth", GAUGE, "Inputs waiting for the core.", ("lane",)),
+    Metric("oracle_event_loop_lag_seconds", HISTOGRAM, "How late the event loop ran a due callback.", (), _LAG_S),
+    Metric("oracle_event_loop_blocked_total", COUNTER, "Loop lags above 250 ms."),
+    Metric("oracle_evaluations_total", COUNTER, "Strategy evaluations.", ("strategy", "outcome=evaluation")),
+    Metric("oracle_strategy_last_evaluation_timestamp_seconds", GAUGE, "Last evaluation.", ("strategy",)),
+    Metric("oracle_strategy_failures_total", COUNTER, "Strategies that raised and were halted.", ("strategy",)),
+    Metric("oracle_strategy_trades_total", COUNTER, "Closed round trips.", ("strategy", "result=trade_result")),
+    Metric("oracle_strategy_realized_pnl_dollars", GAUGE, "P&L of round trips closed, net of fees.", ("strategy",)),
+    Metric("oracle_open_trades", GAUGE, "Open round trips.", ("strategy",)),
+    Metric("oracle_risk_decisions_total", COUNTER, "Risk's answers to intents.", ("strategy", "decision")),
+    Metric("oracle_risk_refusals_total", COUNTER, "Rules broken by refused intents; one may break many.", ("rule",)),
+    Metric("oracle_exits_triggered_total", COUNTER, "Exit rules that fired.", ("rule=exit_rule",)),
+    Metric("oracle_latch_active", GAUGE, "Breakers that are set now, by name.", ("latch",)),
+    Metric("oracle_halts_total", COUNTER, "Times that a breaker was set.", ("latch",)),
+    Metric("oracle_drawdown_ratio", GAUGE, "1 - equity/peak; NaN while unknown."),
+    Metric("oracle_daily_loss_dollars", GAUGE, "Start-of-day equity less equity; negative is a gain."),
+    Metric("oracle_orders_total", COUNTER, "Order attempts that entered a state.", ("strategy", "state=order_state")),
+    Metric("oracle_open_orders", GAUGE, "Orders that can still fill."),
+    Metric("oracle_order_ack_seconds", HISTOGRAM, "From sending an attempt to its acceptance.", (), _CALL_S),
+    Metric("oracle_order_fill_seconds", HISTOGRAM, "From the order to each of its fills.", (), _FILL_S),
+    Metric("oracle_fills_total", COUNTER, "Executions booked.", ("strategy", "side")),
+    Metric("oracle_fees_dollars_total", COUNTER, "Fees: charged by the broker, and modelled.", ("kind=fees",)),
+    Metric("oracle_slippage_bps", HISTOGRAM, "Slippage of closed trades, positive is cost.", ("strategy",), _BPS),
+    Metric("oracle_foreign_executions_total", COUNTER, "Executions of orders that are not ours."),
+    Metric("oracle_equity_dollars", GAUGE, "Cash and marked positions; NaN while unknown."),
+    Metric("oracle_cash_dollars", GAUGE, "Cash by the ledger."),
+    Metric("oracle_peak_equity_dollars", GAUGE, "Highest equity so far."),
+    Metric("oracle_buying_power_dollars", GAUGE, "Options buying power as the broker last told it."),
+    Metric("oracle_pnl_dollars", GAUGE, "The day's P&L before modelled fees.", ("kind=pnl",)),
+    Metric("oracle_stale_marks", GAUGE, "Positions marked at a stale or one-sided quote."),
+    Metric("oracle_reconcile_runs_total", COUNTER, "Comparisons of ledger and broker.", ("result=reconcile",)),
+    Metric("oracle_reconcile_mismatches", GAUGE, "Differences that the last comparison found."),
+    Metric("oracle_reconcile_last_success_timestamp_seconds", GAUGE, "Last comparison that agreed."),
+    Metric("oracle_broker_requests_total", COUNTER, "Requests to the broker.", ("endpoint", "outcome")),
+    Metric("oracle_broker_request_duration_seconds", HISTOGRAM, "Duration of requests.", ("endpoint",), _CALL_S),
+    Metric("oracle_db_commit_seconds", HISTOGRAM, "Duration of durable commits.", (), _DISK_S),
+    Metric("oracle_log_events_total", COUNTER, "Log lines written.", ("level",)),
+)
+
+
+def label_names(metric: Metric) -> tuple[str, ...]:
+    """A metric's label names."""
+    return tuple(label.partition("=")[0] for label in metric.labels)
+
+
+def label_values(metric: Metric, labels: Labels) -> tuple[tuple[str, ...], ...]:
+    """The closed set of each label of a metric, in the order of ``label_names``."""
+    return tuple(_values(label.partition("=")[2] or label, labels) for label in metric.labels)
+
+
+def combinations(metric: Metric, labels: Labels) -> list[tuple[str, ...]]:
+    """Every combination of label values that may exist, for initialising each to zero."""
+    if metric.name == "oracle_inputs_total":
+        return [(feed, kind) for kind, feed in INPUT_TYPES.items()]
+    rows: list[tuple[str, ...]] = [()]
+    for values in label_values(metric, labels):
+        rows = [(*row, value) for row in rows for value in values]
+    return rows
+
+
+def markdown() -> str:
+    """The catalogue as ``docs/metrics.md``."""
+    lines = [
+        "# Metrics",
+        "",
+        "Served at `/metrics` on the loopback console. Generated from `oracle/metrics/catalogue.py`; a test compares.",
+        "`process_*` and `python_*` come from prometheus-client. Unknown figures are NaN, never 0. Label values are",
+        "closed sets; a value outside its set is counted as `other`. Counters begin at 0 with the process.",
+        "",
+        "| metric | kind | labels | meaning |",
+        "|---|---|---|---|",
+    ]
+    for metric in CATALOGUE:
+        names = ", ".join(label_names(metric))
+        lines.append(f"| `{metric.name}` | {metric.kind} | {names} | {metric.help} |")
+    lines += ["", "| label values | set |", "|---|---|"]
+    lines += [f"| {name} | {', '.join(str(value) for value in values)} |" for name, values in sorted(VALUES.items())]
+    lines += ["| strategy, rule, latch, exit_rule | what is configured, and `other` |", ""]
+    return "\n".join(lines)
+
+
+def _values(name: str, labels: Labels) -> tuple[str, ...]:
+    if name == "type":
+        return tuple(INPUT_TYPES)
+    if name in VALUES:
+        return tuple(str(value) for value in VALUES[name])
+    given: Sequence[str] = getattr(labels, name)
+    return (*dict.fromkeys(given), OTHER) if OTHER not in given else tuple(dict.fromkeys(given))

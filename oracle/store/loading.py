@@ -1,0 +1,178 @@
+"""What a starting process needs to know: the durable messages that actors rebuild themselves from.
+
+Input: an open database. Output: one frozen struct of message lists in commit order. Nothing is summed up here that
+an actor folds itself; the per-strategy results are the one convenience.
+"""
+
+import heapq
+import sqlite3
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import TypeVar
+
+import msgspec
+
+from oracle.core.messages import (
+    DailyIvObserved,
+    EquityMarked,
+    ExitPlanAdvanced,
+    ExitTriggered,
+    ForeignExecution,
+    Intent,
+    LatchChanged,
+    LedgerSeeded,
+    Message,
+    OrderAdvanced,
+    OrderClosed,
+    OrderFilled,
+    SessionOpened,
+    StrategyFailed,
+    SubmitOrder,
+    TradeClosed,
+    TradeOpened,
+)
+from oracle.core.money import from_micros
+from oracle.store.rows import QUERIES, decoded, intent_of, message_of
+
+M = TypeVar("M", bound=Message)
+Numbered = list[tuple[int, M]]
+
+
+class StrategyResults(msgspec.Struct, frozen=True):
+    """Closed round trips of one strategy hash, by the sign of P&L net of modelled fees. Sums are positive dollars."""
+
+    strategy: str
+    strategy_hash: str
+    trades: int
+    wins: int
+    losses: int
+    won_usd: Decimal
+    lost_usd: Decimal
+    gross_pnl_usd: Decimal
+    fees_modelled_usd: Decimal
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """Everything durable that a start needs. All tuples are in commit order.
+
+    ``books``: LedgerSeeded, SubmitOrder, OrderFilled, OrderClosed, ExitTriggered, TradeOpened and TradeClosed as one
+    sequence, for actors that fold them. ``order_events`` are of all orders, because an execution can be told long after
+    its order's end; ``phases`` are those of open trades only; ``intents`` are of the newest session; ``latch_events``
+    are all changes, ``latches`` the newest of each; ``equity`` is the newest mark of each kind.
+    """
+
+    token: str
+    mode: str
+    created_ns: int
+    next_order_sequence: int
+    seed: LedgerSeeded | None
+    session: SessionOpened | None
+    books: tuple[Message, ...]
+    submits: tuple[SubmitOrder, ...]
+    order_events: tuple[OrderAdvanced, ...]
+    order_ends: tuple[OrderClosed, ...]
+    fills: tuple[OrderFilled, ...]
+    foreign: tuple[ForeignExecution, ...]
+    opened: tuple[TradeOpened, ...]
+    closed: tuple[TradeClosed, ...]
+    triggered: tuple[ExitTriggered, ...]
+    phases: tuple[ExitPlanAdvanced, ...]
+    latch_events: tuple[LatchChanged, ...]
+    latches: tuple[LatchChanged, ...]
+    equity: tuple[EquityMarked, ...]
+    intents: tuple[Intent, ...]
+    failures: tuple[StrategyFailed, ...]
+    iv_history: tuple[DailyIvObserved, ...]
+    results: tuple[StrategyResults, ...]
+
+    @property
+    def last_equity(self) -> EquityMarked | None:
+        """The newest equity mark of any kind, or None."""
+        return self.equity[-1] if self.equity else None
+
+    @property
+    def working(self) -> tuple[SubmitOrder, ...]:
+        """Orders that can still fill: submitted and without an end."""
+        over = {end.order_id for end in self.order_ends}
+        return tuple(submit for submit in self.submits if submit.order_id not in over)
+
+
+def load(db: sqlite3.Connection) -> Loaded:
+    """Read everything in one consistent snapshot.
+
+    Raises:
+        StoreError: a row does not hold a valid message.
+    """
+    db.execute("BEGIN")
+    try:
+        return _load(db)
+    finally:
+        db.execute("ROLLBACK")
+
+
+def _load(db: sqlite3.Connection) -> Loaded:
+    seeds = _read(db, "load_seed", lambda row: message_of(LedgerSeeded, row))
+    submits = _read(db, "load_submits", lambda row: decoded(SubmitOrder, row["message"]))
+    ends = _read(db, "load_order_ends", lambda row: message_of(OrderClosed, row))
+    fills = _read(db, "load_fills", lambda row: message_of(OrderFilled, row))
+    opened = _read(db, "load_opened", lambda row: message_of(TradeOpened, row))
+    closed = _read(db, "load_closed", lambda row: decoded(TradeClosed, row["message"]))
+    triggered = _read(db, "load_triggered", lambda row: message_of(ExitTriggered, row))
+    session = db.execute(QUERIES["load_session"]).fetchone()
+    sources: tuple[Sequence[tuple[int, Message]], ...] = (seeds, submits, ends, fills, opened, closed, triggered)
+    books = heapq.merge(*sources, key=lambda pair: pair[0])
+    return Loaded(
+        token=_meta(db, "instance_token"),
+        mode=_meta(db, "mode"),
+        created_ns=int(_meta(db, "created_ns")),
+        next_order_sequence=db.execute(QUERIES["load_next_sequence"]).fetchone()[0],
+        seed=seeds[0][1] if seeds else None,
+        session=None if session is None else message_of(SessionOpened, session),
+        books=tuple(message for _, message in books),
+        submits=_messages(submits),
+        order_events=_list(db, "load_order_events", OrderAdvanced),
+        order_ends=_messages(ends),
+        fills=_messages(fills),
+        foreign=_list(db, "load_foreign", ForeignExecution),
+        opened=_messages(opened),
+        closed=_messages(closed),
+        triggered=_messages(triggered),
+        phases=_list(db, "load_phases", ExitPlanAdvanced),
+        latch_events=_list(db, "load_latch_events", LatchChanged),
+        latches=_list(db, "load_latches", LatchChanged),
+        equity=_list(db, "load_equity", EquityMarked),
+        intents=_messages(_read(db, "load_intents", intent_of)),
+        failures=_list(db, "load_failures", StrategyFailed),
+        iv_history=tuple(message_of(DailyIvObserved, row) for row in db.execute(QUERIES["load_iv"])),
+        results=tuple(_results(row) for row in db.execute(QUERIES["load_results"])),
+    )
+
+
+def _meta(db: sqlite3.Connection, key: str) -> str:
+    return str(db.execute(QUERIES["get_meta"], {"key": key}).fetchone()[0])
+
+
+def _read(db: sqlite3.Connection, name: str, build: Callable[[sqlite3.Row], M]) -> Numbered[M]:
+    return [(row["log_id"], build(row)) for row in db.execute(QUERIES[name])]
+
+
+def _list(db: sqlite3.Connection, name: str, kind: type[M]) -> tuple[M, ...]:
+    return tuple(message_of(kind, row) for row in db.execute(QUERIES[name]))
+
+
+def _messages(numbered: Numbered[M]) -> tuple[M, ...]:
+    return tuple(message for _, message in numbered)
+
+
+def _results(row: sqlite3.Row) -> StrategyResults:
+    return StrategyResults(
+        strategy=row["strategy"],
+        strategy_hash=row["strategy_hash"],
+        trades=row["trades"],
+        wins=row["wins"],
+        losses=row["losses"],
+        won_usd=from_micros(row["won_micros"]),
+        lost_usd=from_micros(row["lost_micros"]),
+        gross_pnl_usd=from_micros(row["gross_pnl_micros"]),
+        fees_modelled_usd=from_micros(row["fees_modelled_micros"]),
+    )

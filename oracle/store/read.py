@@ -1,0 +1,166 @@
+"""Read-only questions to the database for commands: status, positions, orders, trades, fills, equity.
+
+Inputs: the state folder. Outputs: plain dicts and lists; amounts are Decimal dollars, times UTC nanoseconds. Works
+while the daemon writes (own connections, ``mode=ro``, one snapshot each). Positions are folded from fills each time.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from oracle.core.errors import ConfigurationError, StoreError
+from oracle.core.instruments import multiplier
+from oracle.core.money import from_micros
+from oracle.store.rows import QUERIES
+from oracle.store.sqlite import APPLICATION_ID, schema_files
+from oracle.store.state import DATABASE_NAME
+
+Facts = dict[str, Any]
+_JSON_COLUMNS = frozenset({"legs", "facts", "exit_plan", "differences", "headroom"})
+_HIDDEN = frozenset({"log_id", "closed_log_id", "turn_seq", "message", "closed_message"})
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[sqlite3.Connection]:
+    """Open the database of a state folder for reading, in one snapshot.
+
+    Raises:
+        ConfigurationError: there is no database, or it is not one of this program's version.
+        StoreError: it cannot be read.
+    """
+    path = folder / DATABASE_NAME
+    if not path.is_file():
+        raise ConfigurationError("state", f"{path} does not exist", "start the daemon once or name its state folder")
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)) as db:
+            db.row_factory = sqlite3.Row
+            db.execute("PRAGMA query_only = ON")
+            db.execute("PRAGMA trusted_schema = OFF")
+            _check(db, path)
+            db.execute("BEGIN")
+            yield db
+    except sqlite3.Error as error:
+        raise StoreError(f"database {path}: {error}") from error
+
+
+def positions(db: sqlite3.Connection) -> list[Facts]:
+    """Non-flat positions by symbol: signed ``qty`` and the average price of what is held, folded from fills."""
+    held: dict[str, tuple[int, int]] = {}  # quantity, cost in micros x quantity
+    for row in db.execute(QUERIES["read_flows"]):
+        quantity, cost = held.get(row["symbol"], (0, 0))
+        signed, price = row["signed"], row["price_micros"]
+        after = quantity + signed
+        if quantity * signed >= 0:
+            cost += signed * price
+        elif quantity * after >= 0:
+            cost = cost * after // quantity
+        else:
+            cost = after * price
+        held[row["symbol"]] = (after, cost)
+    return [
+        {
+            "symbol": symbol,
+            "qty": quantity,
+            "avg_price_usd": from_micros(round(cost / quantity)),
+            "cost_usd": from_micros(cost * multiplier(symbol)),
+        }
+        for symbol, (quantity, cost) in sorted(held.items())
+        if quantity != 0
+    ]
+
+
+def orders(db: sqlite3.Connection, *, working_only: bool = False, limit: int = 50) -> list[Facts]:
+    """Orders, newest first, each with its ladder."""
+    name = "read_working_orders" if working_only else "read_orders"
+    found = []
+    for row in db.execute(QUERIES[name], {"limit": limit}):
+        facts = _facts(row)
+        facts["ladder"] = msgspec.json.decode(row["message"])["ladder"]
+        found.append(facts)
+    return found
+
+
+def order_events(db: sqlite3.Connection, order_id: str) -> list[Facts]:
+    """One order's life, oldest first."""
+    return [_facts(row) for row in db.execute(QUERIES["read_order_events"], {"order_id": order_id})]
+
+
+def trades(
+    db: sqlite3.Connection, *, strategy: str | None = None, open_only: bool = False, limit: int = 50
+) -> list[Facts]:
+    """Round trips with every recorded field, newest first. Open ones have None for what only an end tells."""
+    values = {"strategy": strategy, "open_only": int(open_only), "limit": limit}
+    return [_facts(row) for row in db.execute(QUERIES["read_trades"], values)]
+
+
+def decisions(db: sqlite3.Connection, *, limit: int = 50) -> list[Facts]:
+    """Risk's answers, newest first, each with its intent's reason and the rules that said no."""
+    found = []
+    for row in db.execute(QUERIES["read_decisions"], {"limit": limit}):
+        facts = _facts(row)
+        refused = db.execute(QUERIES["read_refusals"], {"decision_id": row["decision_id"]})
+        facts["refusals"] = [dict(refusal) for refusal in refused]
+        found.append(facts)
+    return found
+
+
+def equity(db: sqlite3.Connection, *, since_ns: int = 0) -> list[Facts]:
+    """Equity marks since a time, oldest first."""
+    return [_facts(row) for row in db.execute(QUERIES["read_equity"], {"since_ns": since_ns})]
+
+
+def sessions(db: sqlite3.Connection, *, limit: int = 20) -> list[Facts]:
+    """Sessions with their counts, newest first."""
+    return [_facts(row) for row in db.execute(QUERIES["read_sessions"], {"limit": limit})]
+
+
+def status(db: sqlite3.Connection) -> Facts:
+    """What the books say now: mode, newest session and equity, active latches, open work, last reconcile."""
+    latest = {name: db.execute(QUERIES[f"read_last_{name}"]).fetchone() for name in ("equity", "session", "reconcile")}
+    counts = dict(db.execute(QUERIES["read_counts"]).fetchone())
+    meta = {row["key"]: row["value"] for row in db.execute(QUERIES["read_meta"])}
+    return {
+        "mode": meta["mode"],
+        "instance_token": meta["instance_token"],
+        **{name: None if row is None else _facts(row) for name, row in latest.items()},
+        "latches": [_facts(row) for row in db.execute(QUERIES["read_active_latches"])],
+        **counts,
+    }
+
+
+def _check(db: sqlite3.Connection, path: Path) -> None:
+    try:
+        application_id = db.execute("PRAGMA application_id").fetchone()[0]
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        raise ConfigurationError("state", f"{path} is not a readable database ({error})", "restore a backup") from error
+    newest = schema_files()[-1][0]
+    if application_id != APPLICATION_ID:
+        raise ConfigurationError("state", f"{path} belongs to another program", "name the daemon's state folder")
+    if version != newest:
+        raise ConfigurationError(
+            "state",
+            f"{path} has schema version {version}, this program knows {newest}",
+            "use the version of the daemon that wrote it",
+        )
+
+
+def _facts(row: sqlite3.Row) -> Facts:
+    """A row for people: micros as dollars, JSON decoded, book-keeping columns left out."""
+    facts: Facts = {}
+    for name in row.keys():  # noqa: SIM118  # sqlite3.Row iterates over values
+        value = row[name]
+        if name in _HIDDEN:
+            continue
+        if name.endswith("_micros"):
+            facts[f"{name[:-7]}_usd"] = None if value is None else from_micros(value)
+        elif name in _JSON_COLUMNS and value is not None:
+            facts[name] = msgspec.json.decode(value)
+        else:
+            facts[name] = value
+    return facts

@@ -1,0 +1,247 @@
+"""Messages to rows and back: one small writer for each durable message type, and the generic conversions.
+
+Inputs: messages, a stamp. Outputs: SQL statements run on an open transaction. Invariants: ``x_usd`` becomes
+``x_micros``; nested values become JSON; what was paid or is owed is exact or refused, estimates are rounded half even.
+"""
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from decimal import ROUND_HALF_EVEN, Decimal
+from importlib import resources
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from oracle.core.errors import InvariantError, StoreError
+from oracle.core.messages import (
+    DailyIvObserved,
+    EquityMarked,
+    ExitPlanAdvanced,
+    ExitTriggered,
+    ForeignExecution,
+    Intent,
+    IntentApproved,
+    IntentRefused,
+    LatchChanged,
+    LedgerSeeded,
+    Message,
+    OrderAdvanced,
+    OrderClosed,
+    OrderFilled,
+    Reconciled,
+    SessionClosed,
+    SessionOpened,
+    StrategyFailed,
+    SubmitOrder,
+    TradeClosed,
+    TradeOpened,
+)
+from oracle.core.money import MICROS, from_micros, to_micros
+
+M = TypeVar("M", bound=Message)
+Row = dict[str, Any]
+_EXACT = frozenset({"price_usd", "fees_broker_usd", "fees_modelled_usd", "cash_usd"})
+
+
+class Stamp(NamedTuple):
+    """Where a message stands: its number in the database, its turn and time, and the feed's quality at that time."""
+
+    log_id: int
+    turn_seq: int
+    recorded_ns: int
+    feed: str | None
+
+
+def load_queries() -> dict[str, str]:
+    """Read ``queries.sql``: statements by the name in their ``-- name:`` header."""
+    text = resources.files("oracle.store").joinpath("queries.sql").read_text("utf-8")
+    parts = text.split("-- name: ")[1:]
+    queries = {part.partition("\n")[0].strip(): part.partition("\n")[2].strip() for part in parts}
+    if len(queries) != len(parts):
+        raise InvariantError("queries.sql: a name is used twice")
+    return queries
+
+
+QUERIES: Mapping[str, str] = load_queries()
+
+
+def rounded_micros(amount: Decimal) -> int:
+    """Convert an estimate or an average in dollars to micros, half even."""
+    return int((amount * MICROS).to_integral_value(ROUND_HALF_EVEN))
+
+
+def row_of(message: Message) -> Row:
+    """Turn a message into named SQL parameters."""
+    row: Row = {}
+    for name in message.__struct_fields__:
+        value = getattr(message, name)
+        if name.endswith("_usd"):
+            convert = to_micros if name in _EXACT else rounded_micros
+            row[f"{name[:-4]}_micros"] = None if value is None else convert(value)
+        elif isinstance(value, tuple | dict | msgspec.Struct):
+            row[name] = msgspec.json.encode(value).decode()
+        elif isinstance(value, Decimal):
+            row[name] = str(value)
+        else:
+            row[name] = value
+    return row
+
+
+def message_of(kind: type[M], row: sqlite3.Row) -> M:
+    """Rebuild a message from a row that has all of its columns.
+
+    Raises:
+        StoreError: the row does not hold a valid message.
+    """
+    values: Row = {}
+    for field in msgspec.structs.fields(kind):
+        if field.name.endswith("_usd"):
+            micros = row[f"{field.name[:-4]}_micros"]
+            values[field.name] = None if micros is None else from_micros(micros)
+        else:
+            values[field.name] = row[field.name]
+    return converted(kind, values)
+
+
+def converted(kind: type[M], values: Row) -> M:
+    """Validate plain values as a message.
+
+    Raises:
+        StoreError: they are not one.
+    """
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except (msgspec.ValidationError, InvariantError) as error:
+        raise StoreError(f"database: a stored {kind.__name__} is not valid ({error})") from error
+
+
+def decoded(kind: type[M], text: str) -> M:
+    """Rebuild a message that is stored whole as JSON.
+
+    Raises:
+        StoreError: the text is not one.
+    """
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.MsgspecError, InvariantError) as error:
+        raise StoreError(f"database: a stored {kind.__name__} is not valid ({error})") from error
+
+
+def intent_of(row: sqlite3.Row) -> Intent:
+    """Rebuild an intent, whose nested parts are JSON columns."""
+    values = {name: row[name] for name in Intent.__struct_fields__}
+    for name in ("legs", "exit_plan", "facts"):
+        values[name] = msgspec.json.decode(values[name])
+    return converted(Intent, values)
+
+
+# ----------------------------------------------------------------------------------------------------- writers
+
+
+def _run(db: sqlite3.Connection, name: str, row: Row) -> None:
+    db.execute(QUERIES[name], row)
+
+
+def _change_one(db: sqlite3.Connection, name: str, row: Row, what: str) -> None:
+    if db.execute(QUERIES[name], row).rowcount != 1:
+        raise StoreError(f"database: {name} found no {what}")
+
+
+def _plain(name: str) -> "Writer":
+    """A writer whose statement takes the message's own fields."""
+
+    def write(db: sqlite3.Connection, message: Message, stamp: Stamp) -> None:
+        _run(db, name, {**row_of(message), **stamp._asdict()})
+
+    return write
+
+
+def _write_approved(db: sqlite3.Connection, message: IntentApproved, stamp: Stamp) -> None:
+    _run(db, "insert_decision", {**row_of(message), **stamp._asdict(), "approved": 1, "equity_needed_micros": None})
+
+
+def _write_refused(db: sqlite3.Connection, message: IntentRefused, stamp: Stamp) -> None:
+    unsized = dict.fromkeys(("contracts", "bound_by", "planned_risk_micros", "worst_case_micros", "headroom"))
+    _run(db, "insert_decision", {**unsized, **row_of(message), **stamp._asdict(), "approved": 0})
+    for position, refusal in enumerate(message.refusals):
+        _run(
+            db,
+            "insert_refusal",
+            {"decision_id": message.decision_id, "position": position, **msgspec.structs.asdict(refusal)},
+        )
+
+
+def order_sequence(order_id: str) -> int:
+    """The persisted sequence at the end of an order id.
+
+    Raises:
+        InvariantError: the id does not end in ``-`` and digits.
+    """
+    digits = order_id.rpartition("-")[2]
+    if not (digits.isascii() and digits.isdigit()):
+        raise InvariantError(f"order {order_id}: the id does not end in a sequence number")
+    return int(digits)
+
+
+def _write_submit(db: sqlite3.Connection, message: SubmitOrder, stamp: Stamp) -> None:
+    row = {**row_of(message), **stamp._asdict(), "sequence": order_sequence(message.order_id)}
+    row["message"] = msgspec.json.encode(message).decode()
+    _run(db, "insert_order", row)
+
+
+def _write_advanced(db: sqlite3.Connection, message: OrderAdvanced, stamp: Stamp) -> None:
+    row = {**row_of(message), **stamp._asdict()}
+    _run(db, "insert_order_event", row)
+    _run(db, "advance_order", row)
+
+
+def _write_order_closed(db: sqlite3.Connection, message: OrderClosed, stamp: Stamp) -> None:
+    _change_one(db, "close_order", {**row_of(message), **stamp._asdict()}, f"order {message.order_id}")
+
+
+def _write_trade_closed(db: sqlite3.Connection, message: TradeClosed, stamp: Stamp) -> None:
+    row = {**row_of(message), **stamp._asdict(), "message": msgspec.json.encode(message).decode()}
+    _change_one(db, "close_trade", row, f"open trade {message.trade_id}")
+
+
+def _write_triggered(db: sqlite3.Connection, message: ExitTriggered, stamp: Stamp) -> None:
+    _run(db, "insert_exit_event", {**row_of(message), **stamp._asdict(), "phase": None})
+
+
+def _write_phase(db: sqlite3.Connection, message: ExitPlanAdvanced, stamp: Stamp) -> None:
+    untriggered = dict.fromkeys(("rule", "observed", "limit", "purpose"))
+    row = {**untriggered, **row_of(message), **stamp._asdict()}
+    _run(db, "insert_exit_event", row)
+    _run(db, "set_exit_phase", row)
+
+
+def _write_latch(db: sqlite3.Connection, message: LatchChanged, stamp: Stamp) -> None:
+    row = {**row_of(message), **stamp._asdict()}
+    _run(db, "insert_latch_event", row)
+    _run(db, "set_latch", row)
+
+
+Writer = Callable[[sqlite3.Connection, Any, Stamp], None]
+
+WRITERS: Mapping[type[Message], Writer] = {
+    LedgerSeeded: _plain("insert_seed"),
+    Intent: _plain("insert_intent"),
+    IntentApproved: _write_approved,
+    IntentRefused: _write_refused,
+    SubmitOrder: _write_submit,
+    OrderAdvanced: _write_advanced,
+    OrderFilled: _plain("insert_fill"),
+    OrderClosed: _write_order_closed,
+    ForeignExecution: _plain("insert_foreign_execution"),
+    TradeOpened: _plain("open_trade"),
+    TradeClosed: _write_trade_closed,
+    ExitTriggered: _write_triggered,
+    ExitPlanAdvanced: _write_phase,
+    LatchChanged: _write_latch,
+    EquityMarked: _plain("insert_equity"),
+    SessionOpened: _plain("open_session"),
+    SessionClosed: _plain("close_session"),
+    DailyIvObserved: _plain("put_iv"),
+    Reconciled: _plain("insert_reconciliation"),
+    StrategyFailed: _plain("insert_strategy_failure"),
+}
