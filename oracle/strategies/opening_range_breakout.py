@@ -5,6 +5,7 @@ it per symbol, direction and session, or the reason why not. Up and down are mir
 Invariants: every condition is needed; an unknown one is NoData; an intent uses its direction whatever becomes of it.
 """
 
+import datetime as dt
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -53,9 +54,9 @@ class OpeningRangeBreakoutParams(StrategyParams):
     entry_start: str = param("10:30", "New York time", "First moment of an entry", pattern=_TIME)
     entry_end: str = param("14:00", "New York time", "End of entries (late)", pattern=_TIME)
     flat_at: str = param("15:00", "New York time", "Forced exit (late)", pattern=_TIME)
-    min_expiry_sessions: int = param(0, "sessions", "Nearest expiry: 0 is today's", ge=0, le=5)
+    min_expiry_sessions: int = param(0, "sessions", "Nearest expiry: 0 is today's", ge=0, le=45)
     max_expiry_sessions: int = param(
-        1, "sessions", "Farthest expiry, taken when no nearer one has a contract that fits", ge=0, le=5
+        1, "sessions", "Farthest expiry, taken when no nearer one has a contract that fits", ge=0, le=45
     )
     zero_dte_on_half_days: bool = param(False, "flag", "Whether options expiring on a half-day may be bought on it")
     abs_delta_low: float = param(0.40, "absolute delta", "Least |delta| of the option", ge=0.05, le=0.95)
@@ -334,6 +335,10 @@ class OpeningRangeBreakout(Strategy):
             following = context.table.after(day.date)
             if following is None:
                 break
+            saturday = (dt.date.fromisoformat(day.date) + dt.timedelta(days=1)).isoformat()
+            if found and found[-1] == day.date and saturday < following.date:
+                # Monthlies before 2015-02 are dated the Saturday after their last trading day.
+                found.append(saturday)
             day = following
         return tuple(found)
 
