@@ -1,0 +1,357 @@
+"""The stock, option and trading feeds: what each subscribes to, how its messages become the core's.
+
+Inputs: raw frames. Outputs: Bar, UpdatedBar, TradingStatus, OrderReported, ExecutionReported to the sink; quotes to the
+conflator. Invariants: no bar is missing between the last one seen and LIVE; ``received`` counts every data message of
+the connection, malformed ones too (docs/pacing.md, rule 1).
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from oracle.alpaca import wire
+from oracle.alpaca.bargate import MINUTE_NS, BarGate
+from oracle.alpaca.conflate import Conflator
+from oracle.alpaca.failures import Failure, Kind
+from oracle.alpaca.feed import BusinessTimers, DeniedError, MessageSink, SupervisedFeed
+from oracle.alpaca.fields import MalformedError
+from oracle.alpaca.marketdata import MarketData
+from oracle.alpaca.streams import Connection, OptionConnection, StockConnection, TradingConnection
+from oracle.alpaca.supervisor import Supervisor
+from oracle.alpaca.translate import bar_from, quote_from, status_from, trade_update, updated_bar_from
+from oracle.core.errors import ConfigurationError, ProtocolError, TransientError
+from oracle.core.messages import Bar, Feed
+from oracle.core.sessions import SessionTable
+
+STALE_AFTER_S = 12.0
+_DATA = wire.DATA_TYPES
+_DAY_NS = 86_400_000_000_000
+_ARCHIVE_TRIES = 3
+OPTION_QUOTE_LIMITS = {"basic": 200, "plus": 1000}
+
+
+def denied_text(asked: Mapping[str, Collection[str]], ack: Mapping[str, Any]) -> str:
+    """How an acknowledgement differs from what was asked, by channel; empty when it does not."""
+    parts: list[str] = []
+    for channel in sorted(asked):
+        got = ack.get(channel)
+        have = {item for item in got if isinstance(item, str)} if isinstance(got, list | tuple) else set()
+        missing, extra = sorted(set(asked[channel]) - have), sorted(have - set(asked[channel]))
+        for word, symbols in (("lacks", missing), ("has unasked", extra)):
+            if symbols:
+                more = f" and {len(symbols) - 5} more" if len(symbols) > 5 else ""
+                parts.append(f"{channel} {word} {', '.join(symbols[:5])}{more}")
+    return "; ".join(parts)
+
+
+class StockFeed(SupervisedFeed):
+    """Quotes, bars, updated bars and statuses of stocks. The canary is one symbol's quotes.
+
+    Args:
+        symbols: what to subscribe to.
+        history: REST bars for the back-fill.
+        quotes: where stock quotes go.
+        canary: the symbol whose quotes never pause in a session; must be among ``symbols``.
+    """
+
+    def __init__(
+        self,
+        endpoints: wire.Endpoints,
+        credentials: wire.Credentials,
+        *,
+        symbols: Collection[str],
+        table: SessionTable,
+        timers: BusinessTimers,
+        sink: MessageSink,
+        history: MarketData,
+        quotes: Conflator,
+        canary: str = "SPY",
+        stale_after_s: float = STALE_AFTER_S,
+    ) -> None:
+        if canary not in symbols:
+            raise ConfigurationError("canary", f"{canary} is not subscribed", "name one of the stock symbols")
+        super().__init__(Supervisor(Feed.STOCK, table, stale_after_s, f"{canary} quote"), timers, sink)
+        self._url, self._credentials = endpoints.stock_stream_url, credentials
+        self._symbols = tuple(sorted(set(symbols)))
+        self._table, self._history, self._quotes, self._canary = table, history, quotes, canary
+        self._archive_tries = 0
+        self.gate = BarGate()
+
+    async def warm_up(self, symbols: Collection[str], start_ns: int, end_ns: int) -> int:
+        """Emit back-filled bars that start in [start, end]; call it before ``run``. Returns how many.
+
+        Raises:
+            TransientError: the bars could not be read.
+        """
+        fetched = await self._history.bars(symbols, start_ns, end_ns)
+        return self._fill(fetched, self._timers.now_ns())
+
+    def _connect(self) -> Connection:
+        self.gate.hold()
+        return StockConnection(self._url, self._credentials, self._frame)
+
+    async def _subscribe(self, connection: Connection) -> None:
+        asked = dict.fromkeys(("quotes", "bars", "updatedBars", "statuses"), self._symbols)
+        ack = await self._acknowledged(lambda: connection.subscribe(asked))
+        text = denied_text(asked, ack)
+        if text:
+            raise DeniedError(text)
+
+    async def _backfill(self, from_ns: int | None) -> None:
+        """Emit the bars since ``from_ns``, or since the oldest last bar of a symbol within a day before it.
+
+        Right after a minute's end the archive may lack its bar while the socket's went into the cut; so the canary's
+        bar of that minute must be known before the feed counts as gap-free (asked three times, then given up).
+        """
+        self.gate.hold()
+        if from_ns is None:
+            return
+        lasts = [last for last in map(self.gate.last_start, self._symbols) if last is not None]
+        start_ns = max(min([from_ns, *lasts]), from_ns - _DAY_NS)
+        fetched = await self._history.bars(self._symbols, start_ns, self._timers.now_ns())
+        now_ns = self._timers.now_ns()
+        expected_ns = now_ns // MINUTE_NS * MINUTE_NS - MINUTE_NS
+        session = self._table.open_at(now_ns)
+        if session is not None and expected_ns >= session.open_ns and self._archive_tries < _ARCHIVE_TRIES:
+            known = any(bar.symbol == self._canary and bar.start_ns >= expected_ns for bar in fetched)
+            if not known and not self.gate.holds(self._canary, expected_ns):
+                self._archive_tries += 1
+                raise TransientError(f"the archive does not have the last minute of {self._canary} yet")
+        self._archive_tries = 0
+        self._fill(fetched, now_ns)
+
+    def _fill(self, fetched: list[Bar], at_ns: int) -> int:
+        bars = self.gate.fill(fetched, at_ns)
+        for bar in bars:
+            self._emit(bar)
+        return len(bars)
+
+    def _caught_up(self) -> None:
+        for bar in self.gate.open():
+            self._emit(bar)
+
+    def _emit(self, bar: Bar) -> None:
+        self.supervisor.covered(bar.start_ns)
+        self._sink(self.feed, bar)
+
+    def _on_frame(self, messages: list[Any]) -> None:
+        for raw in messages:
+            try:
+                self._on_message(raw)
+            except MalformedError as error:
+                self._malformed(error)
+
+    def _on_message(self, raw: Any) -> None:
+        if not isinstance(raw, dict):
+            raise MalformedError("frame", "element", f"{str(raw)[:80]!r} is not a message")
+        word = raw.get("T")
+        if word in _DATA:
+            self.received += 1
+        if word == "q":
+            self._quotes.put_stock(quote_from(raw))
+            if raw["S"] == self._canary:
+                self.supervisor.canary(self._timers.now_ns())
+        elif word == "b":
+            bar = self.gate.offer(bar_from(raw))
+            if bar is not None:
+                self._emit(bar)
+        elif word == "u":
+            self._sink(self.feed, updated_bar_from(raw))
+        elif word == "s":
+            status = status_from(raw)
+            if status is not None:
+                self._sink(self.feed, status)
+        elif word == "subscription":
+            self._on_ack(raw)
+        elif word == "error":
+            self._on_error(raw)
+        elif word not in _DATA and word != "success":
+            self.rejections.note("frame.unknown_type", str(word)[:40])
+
+
+class OptionFeed(SupervisedFeed):
+    """Quotes of contracts. The canary is a set of contracts (the nearest at-the-money pair), or any when it is empty.
+
+    Args:
+        quotes: where option quotes go.
+        limit: how many contracts the plan allows.
+    """
+
+    def __init__(
+        self,
+        endpoints: wire.Endpoints,
+        credentials: wire.Credentials,
+        *,
+        table: SessionTable,
+        timers: BusinessTimers,
+        sink: MessageSink,
+        quotes: Conflator,
+        limit: int = OPTION_QUOTE_LIMITS["plus"],
+        stale_after_s: float = STALE_AFTER_S,
+    ) -> None:
+        super().__init__(Supervisor(Feed.OPTION, table, stale_after_s, "option quote"), timers, sink)
+        self._url, self._credentials = endpoints.option_stream_url, credentials
+        self._quotes, self._limit = quotes, limit
+        self._wanted: frozenset[str] = frozenset()
+        self._subscribed: frozenset[str] = frozenset()
+        self._canary: frozenset[str] = frozenset()
+        self.supervisor.watch(False, 0)
+
+    @property
+    def subscribed(self) -> frozenset[str]:
+        """The contracts that the vendor last acknowledged."""
+        return self._subscribed
+
+    def set_option_symbols(self, symbols: Collection[str]) -> None:
+        """Subscribe to exactly these contracts, on the running connection without a gap, or on the next one.
+
+        Returns at once; ``in_flight`` is True until it is acknowledged.
+
+        Raises:
+            ProtocolError: they are more than the plan's limit.
+        """
+        wanted = frozenset(symbols)
+        if len(wanted) > self._limit:
+            raise ProtocolError(f"{len(wanted)} option contracts exceed the plan's {self._limit}")
+        if wanted == self._wanted:
+            return
+        self._wanted = wanted
+        now_ns = self._timers.now_ns()
+        self._perform(self.supervisor.watch(bool(wanted), now_ns))
+        self._perform(self.supervisor.changed(now_ns))
+
+    def set_canary(self, symbols: Collection[str]) -> None:
+        """Say which contracts' quotes prove that the feed is not mute; only subscribed ones count."""
+        self._canary = frozenset(symbols)
+        words = f"quote of {' or '.join(sorted(self._canary))}" if self._canary else "option quote"
+        self._perform(self.supervisor.watch(bool(self._wanted), self._timers.now_ns(), words))
+
+    def _connect(self) -> Connection:
+        self._subscribed = frozenset()
+        return OptionConnection(self._url, self._credentials, self._frame)
+
+    async def _subscribe(self, connection: Connection) -> None:
+        while self._subscribed != self._wanted:
+            for adding, symbols in subscription_steps(self._subscribed, self._wanted, self._limit):
+                target = self._subscribed | symbols if adding else self._subscribed - symbols
+                if adding:
+                    ack = await self._acknowledged(_subscribing(connection, target))
+                else:
+                    ack = await self._acknowledged(_unsubscribing(connection, symbols))
+                listed = ack.get("quotes")
+                have = frozenset(s for s in listed if isinstance(s, str)) if isinstance(listed, list) else frozenset()
+                self._subscribed = have
+                text = denied_text({"quotes": target}, ack)
+                if text:
+                    raise DeniedError(text)
+
+    def _on_frame(self, messages: list[Any]) -> None:
+        put, canary, alive = self._quotes.put_option_raw, self._canary, False
+        for raw in messages:
+            try:
+                if type(raw) is not dict:
+                    raise MalformedError("frame", "element", f"{str(raw)[:80]!r} is not a message")
+                if raw.get("T") == "q":
+                    self.received += 1
+                    put(raw)
+                    if not alive and (not canary or raw["S"] in canary):
+                        alive = True
+                else:
+                    self._on_other(raw)
+            except MalformedError as error:
+                self._malformed(error)
+        if alive:
+            self.supervisor.canary(self._timers.now_ns())
+
+    def _on_other(self, raw: dict[str, Any]) -> None:
+        word = raw.get("T")
+        if word in _DATA:
+            self.received += 1
+        elif word == "subscription":
+            self._on_ack(raw)
+        elif word == "error":
+            self._on_error(raw)
+        elif word != "success":
+            self.rejections.note("frame.unknown_type", str(word)[:40])
+
+
+def subscription_steps(have: frozenset[str], wanted: frozenset[str], limit: int) -> list[tuple[bool, frozenset[str]]]:
+    """How to get from one set to another: (True, add) and (False, remove), new ones first as far as there is room.
+
+    At no step are more than ``limit`` subscribed, and what is in both sets is never interrupted.
+    """
+    add, remove = wanted - have, sorted(have - wanted)
+    short = max(0, len(have) + len(add) - limit)
+    steps = [
+        (False, frozenset(remove[:short])),
+        (True, add),
+        (False, frozenset(remove[short:])),
+    ]
+    return [step for step in steps if step[1]]
+
+
+def _subscribing(connection: Connection, symbols: frozenset[str]) -> Callable[[], Any]:
+    return lambda: connection.subscribe({"quotes": symbols})
+
+
+def _unsubscribing(connection: Connection, symbols: frozenset[str]) -> Callable[[], Any]:
+    if not isinstance(connection, OptionConnection):
+        raise DeniedError("this connection has no channels to leave")
+    return lambda: connection.unsubscribe("quotes", symbols)
+
+
+class TradingFeed(SupervisedFeed):
+    """Updates of the account's orders. Quiet is its normal state, so only pings watch it."""
+
+    def __init__(
+        self,
+        endpoints: wire.Endpoints,
+        credentials: wire.Credentials,
+        *,
+        table: SessionTable,
+        timers: BusinessTimers,
+        sink: MessageSink,
+    ) -> None:
+        super().__init__(Supervisor(Feed.TRADING, table, None), timers, sink)
+        self._url, self._credentials = endpoints.trading_stream_url, credentials
+
+    def _connect(self) -> Connection:
+        return TradingConnection(self._url, self._credentials, self._frame)
+
+    async def _subscribe(self, connection: Connection) -> None:
+        asked = {"streams": ("trade_updates",)}
+        ack = await self._acknowledged(lambda: connection.subscribe(asked))
+        text = denied_text(asked, ack)
+        if text:
+            raise DeniedError(text)
+
+    def _on_frame(self, messages: list[Any]) -> None:
+        for raw in messages:
+            stream = raw.get("stream") if isinstance(raw, dict) else None
+            if stream == "trade_updates":
+                self.received += 1
+                self._on_update(raw.get("data"))
+            elif stream == "listening":
+                data = raw.get("data")
+                self._on_ack(data if isinstance(data, dict) else {})
+            elif isinstance(raw, dict) and raw.get("action") == "error":
+                data = raw.get("data")
+                text = data.get("error_message") if isinstance(data, dict) else None
+                self._end(Failure(Kind.SERVER, str(text or "error without a message")[:200]))
+            else:
+                self.rejections.note("frame.unknown_type", str(raw)[:80])
+
+    def _on_update(self, data: Any) -> None:
+        """Emit an update. One that cannot be read is told as a new LIVE, upon which the account is read again."""
+        try:
+            messages, problems = trade_update(data)
+        except MalformedError as error:
+            messages, problems = [], [error]
+        for message in messages:
+            self._sink(self.feed, message)
+        for problem in problems:
+            self._malformed(problem)
+        if problems:
+            self._perform(self.supervisor.unreadable(f"a trade update could not be read: {problems[0]}"))
+
+
+__all__ = ["MINUTE_NS", "OptionFeed", "StockFeed", "TradingFeed", "denied_text", "subscription_steps"]
