@@ -1,0 +1,300 @@
+"""The execution actor: turns risk's commands into order attempts, walks their ladders and books executions.
+
+Inputs: SubmitOrder, CancelOrder, the broker's reports and answers, its own timers. Outputs: SendOrder, SendCancel,
+LookUpOrder, ReadAccount, OrderAdvanced, OrderFilled, OrderClosed, ForeignExecution, timers.
+Invariants: at most one attempt of an order can be alive; a new one leaves only when every earlier one is settled; an
+execution is booked once; every order ends with exactly one OrderClosed; a ladder is never left.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from oracle.core.bus import HandlerTable
+from oracle.core.messages import (
+    AccountReported,
+    CancelOrder,
+    CancelReturned,
+    ExecutionReported,
+    Feed,
+    FeedChanged,
+    FeedState,
+    ForeignExecution,
+    LookUpOrder,
+    LookUpReturned,
+    Message,
+    OrderAdvanced,
+    OrderClosed,
+    OrderFilled,
+    OrderReported,
+    OrderState,
+    Outcome,
+    ReadAccount,
+    SetTimer,
+    SubmitOrder,
+    SubmitReturned,
+    TimerFired,
+)
+from oracle.core.money import ZERO
+from oracle.core.ports import Context
+from oracle.core.sessions import MINUTE_NS
+from oracle.execution.orders import TERMINAL, Attempt, OrderEvent
+from oracle.execution.outcomes import Doubt, Verdict, delay_s, event_of_status, resolve
+from oracle.execution.works import LOOK_TIMER, STEP_TIMER, DeskSettings, Work, Works
+
+
+class Desk:
+    """The execution actor."""
+
+    def __init__(self, settings: DeskSettings) -> None:
+        self._settings = settings
+        self._works = Works(settings)
+        self._booked: set[str] = set()
+        self._restored = False
+
+    def handlers(self) -> HandlerTable:
+        """What this actor listens to."""
+        return (
+            (SubmitOrder, self.on_submit_order),
+            (CancelOrder, self.on_cancel_order),
+            (SubmitReturned, self.on_submit_returned),
+            (CancelReturned, self.on_cancel_returned),
+            (LookUpReturned, self.on_look_up_returned),
+            (OrderReported, self.on_order_reported),
+            (ExecutionReported, self.on_execution_reported),
+            (AccountReported, self.on_account_reported),
+            (FeedChanged, self.on_feed_changed),
+            (TimerFired, self.on_timer),
+        )
+
+    def restore(
+        self,
+        orders: Sequence[SubmitOrder],
+        advanced: Sequence[OrderAdvanced],
+        fills: Sequence[OrderFilled],
+        ended: Sequence[OrderClosed],
+        foreign: Sequence[ForeignExecution] = (),
+    ) -> None:
+        """Rebuild orders from stored facts, each list in order of commit.
+
+        Attempts that had not settled become UNKNOWN and are looked up when the trading stream is next live.
+        """
+        for order in orders:
+            self._works.orders[order.order_id] = Work(order)
+        booked: dict[str, int] = {}
+        for fill in fills:
+            self._booked.add(fill.execution_id)
+            booked[fill.client_order_id] = booked.get(fill.client_order_id, 0) + fill.contracts
+            if fill.broker_order_id:
+                self._works.learn(fill.broker_order_id, fill.client_order_id)
+        self._booked.update(execution.execution_id for execution in foreign)
+        for step in advanced:
+            work = self._works.orders[step.order_id]
+            known = self._works.by_client(step.client_order_id)
+            if known is None:
+                work.step = step.step
+                attempt = self._works.add(work, None)
+                attempt.booked = booked.get(step.client_order_id, 0)
+                work.filled += attempt.booked
+            else:
+                attempt = known[1]
+            attempt.state = step.to_state
+        for end in ended:
+            self._works.mark_closed(self._works.orders[end.order_id])
+        self._restored = True
+
+    # ------------------------------------------------------------------------------------------- risk's commands
+
+    def on_submit_order(self, order: SubmitOrder, context: Context) -> Iterable[Message]:
+        """Send the first attempt at the first step of the ladder."""
+        work = Work(order)
+        self._works.orders[order.order_id] = work
+        return self._works.send_next(work, context.at_ns)
+
+    def on_cancel_order(self, command: CancelOrder, context: Context) -> Iterable[Message]:
+        """Give an order up; what has filled stands."""
+        work = self._works.orders.get(command.order_id)
+        if work is None or work.closed:
+            return ()
+        work.give_up = work.give_up or command.reason
+        return self._works.take_back(work, context.at_ns)
+
+    # ------------------------------------------------------------------------------------------ what the broker says
+
+    def on_submit_returned(self, answer: SubmitReturned, context: Context) -> Iterable[Message]:
+        """Learn what a POST came to."""
+        known = self._works.by_client(answer.client_order_id)
+        if known is None:
+            return ()
+        work, attempt = known
+        at_ns = context.at_ns
+        if answer.outcome is Outcome.ACCEPTED:
+            if answer.order is None:
+                return self._works.event(work, attempt, OrderEvent.NEW, at_ns)
+            return self._works.told(work, attempt, answer.order, event_of_status(answer.order.status), at_ns)
+        if attempt.state is not OrderState.SENT:
+            # The stream or a look-up was faster; only a doubt that is still open is looked into again.
+            return () if attempt.state in TERMINAL else (LookUpOrder(attempt.client_order_id),)
+        text = f"{answer.code} {answer.text}".strip()
+        if answer.outcome is Outcome.REJECTED and not attempt.resent:
+            return self._works.event(work, attempt, OrderEvent.REJECTED, at_ns, text=text)
+        if answer.outcome is Outcome.THROTTLED and not attempt.resent:
+            attempt.resend_due = True
+            attempt.looks += 1
+            return (self._works.look_in(work, delay_s(attempt.looks), at_ns),)
+        # Also a refusal of the second POST: the first may be why it was refused, so a look-up decides.
+        if answer.outcome is Outcome.THROTTLED:
+            attempt.resent = False
+        return self._works.event(work, attempt, OrderEvent.LOSE, at_ns, text=text)
+
+    def on_cancel_returned(self, answer: CancelReturned, context: Context) -> Iterable[Message]:
+        """A cancel that was not taken is looked into; one that was taken is only a request."""
+        known = self._works.by_client(answer.client_order_id)
+        if known is None or answer.outcome is Outcome.ACCEPTED or known[1].settled:
+            return ()
+        if answer.outcome is Outcome.REJECTED:
+            return (LookUpOrder(answer.client_order_id),)
+        return (self._works.look_in(known[0], delay_s(known[1].looks), context.at_ns),)
+
+    def on_look_up_returned(self, answer: LookUpReturned, context: Context) -> Iterable[Message]:
+        """Resolve a doubt, or look again later."""
+        known = self._works.by_client(answer.client_order_id)
+        if known is None:
+            return ()
+        work, attempt = known
+        at_ns = context.at_ns
+        wanted = work.wanted and not attempt.cancel_wanted and at_ns < work.order.window_end_ns
+        doubt = Doubt(attempt.doubt_ns, attempt.resent, wanted)
+        verdict = resolve(answer, attempt.command, attempt.sent_ns, doubt, at_ns)
+        if verdict in (Verdict.ADOPT, Verdict.MISMATCH) and answer.order is not None:
+            out = self._works.told(work, attempt, answer.order, event_of_status(answer.order.status), at_ns)
+            return out or self._works.push_cancel_again(work, attempt, at_ns)
+        if verdict is Verdict.RESEND:
+            attempt.resent, attempt.doubt_ns = True, at_ns
+            return self._works.resend(work, attempt, at_ns)
+        if verdict is Verdict.LOST:
+            return self._works.event(work, attempt, OrderEvent.REJECTED, at_ns, text="never reached the broker")
+        return ()
+
+    def on_order_reported(self, report: OrderReported, context: Context) -> Iterable[Message]:
+        """Follow an order's change; orders that are not ours are the reconcile's."""
+        known = self._works.find(report.order)
+        if known is None:
+            return ()
+        return self._works.told(*known, report.order, OrderEvent(report.event.value), context.at_ns, text=report.text)
+
+    def on_execution_reported(self, execution: ExecutionReported, context: Context) -> Iterable[Message]:
+        """Book an execution once."""
+        if execution.execution_id in self._booked:
+            return ()
+        self._booked.add(execution.execution_id)
+        known = self._works.find(execution.order)
+        contracts = int(execution.qty)
+        if (
+            known is None
+            or contracts != execution.qty
+            or (execution.symbol, execution.side) != (known[1].command.symbol, known[1].command.side)
+        ):
+            return (
+                ForeignExecution(
+                    execution.execution_id,
+                    execution.order.client_order_id,
+                    execution.symbol,
+                    execution.side,
+                    execution.qty,
+                    execution.price_usd,
+                ),
+            )
+        work, attempt = known
+        attempt.booked += contracts
+        work.filled += contracts
+        self._works.note(attempt, execution.order)
+        whole = attempt.booked >= attempt.command.contracts
+        event = OrderEvent.FILL if whole else OrderEvent.PARTIAL_FILL
+        fill = self._fill(work, attempt, execution, contracts)
+        return (fill, *self._works.event(work, attempt, event, context.at_ns))
+
+    def on_account_reported(self, report: AccountReported, context: Context) -> Iterable[Message]:
+        """Book executions that the stream did not tell; a failed read says nothing."""
+        out: list[Message] = []
+        for execution in () if report.text else report.fills:
+            out += self.on_execution_reported(execution, context)
+        return out
+
+    def on_feed_changed(self, change: FeedChanged, context: Context) -> Iterable[Message]:
+        """When the trading stream is live again, look up what may have changed meanwhile."""
+        if change.feed is not Feed.TRADING or change.state is not FeedState.LIVE:
+            return ()
+        out: list[Message] = []
+        for work in self._works.orders.values():
+            if self._restored and not work.closed:
+                out += self._wake(work, context.at_ns)
+            out += [LookUpOrder(attempt.client_order_id) for attempt in work.attempts if not attempt.settled]
+        self._restored = False
+        return out
+
+    def _wake(self, work: Work, at_ns: int) -> list[Message]:
+        """Take up an order of before the restart: its last attempt is UNKNOWN until it has been looked up."""
+        out: list[Message] = [SetTimer(STEP_TIMER + work.order.order_id, work.order.window_end_ns)]
+        if not work.attempts:
+            return out + self._works.next(work, at_ns)
+        attempt = work.attempts[-1]
+        attempt.doubt_ns = at_ns
+        out += self._works.event(work, attempt, OrderEvent.UNKNOWN_EVENT, at_ns, text="restarted")
+        return [*out, self._works.look_in(work, delay_s(0), at_ns)]
+
+    # ---------------------------------------------------------------------------------------------------- timers
+
+    def on_timer(self, timer: TimerFired, context: Context) -> Iterable[Message]:
+        """Walk a ladder, or look into what is silent."""
+        for prefix, handler in ((STEP_TIMER, self._on_step), (LOOK_TIMER, self._on_look)):
+            if timer.timer_id.startswith(prefix):
+                work = self._works.orders.get(timer.timer_id.removeprefix(prefix))
+                return () if work is None else handler(work, context.at_ns)
+        return ()
+
+    def _on_step(self, work: Work, at_ns: int) -> Iterable[Message]:
+        if work.closed:
+            return ()
+        if at_ns >= work.order.window_end_ns or work.step + 1 >= len(work.order.ladder):
+            work.over = True
+        else:
+            work.step += 1
+        return self._works.take_back(work, at_ns)
+
+    def _on_look(self, work: Work, at_ns: int) -> Iterable[Message]:
+        """Do what each unsettled attempt needs: send again after a 429, look up, or ask for missing executions."""
+        out: list[Message] = []
+        for attempt in work.attempts:
+            if attempt.settled:
+                continue
+            attempt.looks += 1
+            if attempt.resend_due:
+                attempt.resend_due = False
+                out += self._works.resend(work, attempt, at_ns)
+            elif attempt.state in TERMINAL:
+                since_ns = (attempt.sent_ns or at_ns) - MINUTE_NS
+                out.append(ReadAccount(since_ns, f"executions of {attempt.client_order_id} are missing"))
+                out.append(self._works.look_in(work, delay_s(attempt.looks), at_ns))
+            else:
+                if attempt.state is OrderState.SENT:
+                    out += self._works.event(work, attempt, OrderEvent.LOSE, at_ns, text="no answer")
+                out.append(LookUpOrder(attempt.client_order_id))
+                out.append(self._works.look_again(work, attempt, at_ns))
+        return out
+
+    def _fill(self, work: Work, attempt: Attempt, execution: ExecutionReported, contracts: int) -> OrderFilled:
+        return OrderFilled(
+            execution_id=execution.execution_id,
+            order_id=work.order.order_id,
+            client_order_id=attempt.client_order_id,
+            broker_order_id=execution.order.broker_order_id,
+            trade_id=work.order.trade_id,
+            strategy=work.order.strategy,
+            symbol=execution.symbol,
+            side=execution.side,
+            purpose=work.order.purpose,
+            contracts=contracts,
+            price_usd=execution.price_usd,
+            fees_broker_usd=ZERO,
+            fees_modelled_usd=self._settings.fee_modelled_usd * contracts,
+            at_ns=execution.at_ns,
+        )

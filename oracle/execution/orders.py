@@ -1,0 +1,192 @@
+"""The life of one order attempt as a literal table, and what an attempt remembers.
+
+Inputs: a state and an event. Output: the next state.
+Invariants: an event from outside never raises; a pair that cannot be gives UNKNOWN, and a look-up decides. Only
+pairs that we caused ourselves raise. Executions are counted by the desk; states only tell whether more can come.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from oracle.core.errors import ProtocolError
+from oracle.core.messages import OrderState, SendOrder
+
+
+class OrderEvent(StrEnum):
+    """What can happen to an attempt: three things that we do, one that we fail to learn, and the broker's words."""
+
+    SEND = "send"
+    RESEND = "resend"
+    CANCEL = "cancel"
+    LOSE = "lose"
+    NEW = "new"
+    PARTIAL_FILL = "partial_fill"
+    FILL = "fill"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+    REJECTED = "rejected"
+    REPLACED = "replaced"
+    DONE_FOR_DAY = "done_for_day"
+    PENDING = "pending"
+    CANCEL_REJECTED = "cancel_rejected"
+    UNKNOWN_EVENT = "unknown_event"
+
+
+OURS: Final = frozenset({OrderEvent.SEND, OrderEvent.RESEND, OrderEvent.CANCEL})
+TERMINAL: Final = frozenset({OrderState.FILLED, OrderState.CANCELED, OrderState.REJECTED, OrderState.EXPIRED})
+# States in which the broker is known to hold the order.
+HELD: Final = frozenset({OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED, OrderState.CANCEL_SENT})
+
+_S, _E = OrderState, OrderEvent
+LIFE: Final[Mapping[tuple[OrderState, OrderEvent], OrderState]] = MappingProxyType(
+    {
+        (_S.INTENT, _E.SEND): _S.SENT,
+        # The stream can be faster than the POST's reply, so everything may follow SENT.
+        (_S.SENT, _E.NEW): _S.ACCEPTED,
+        (_S.SENT, _E.PENDING): _S.ACCEPTED,
+        (_S.SENT, _E.DONE_FOR_DAY): _S.ACCEPTED,
+        (_S.SENT, _E.PARTIAL_FILL): _S.PARTIALLY_FILLED,
+        (_S.SENT, _E.FILL): _S.FILLED,
+        (_S.SENT, _E.CANCELED): _S.CANCELED,
+        (_S.SENT, _E.EXPIRED): _S.EXPIRED,
+        (_S.SENT, _E.REJECTED): _S.REJECTED,
+        (_S.SENT, _E.LOSE): _S.UNKNOWN,
+        # After a 429 the order was not taken: the same id goes out again.
+        (_S.SENT, _E.RESEND): _S.SENT,
+        (_S.ACCEPTED, _E.NEW): _S.ACCEPTED,
+        (_S.ACCEPTED, _E.PENDING): _S.ACCEPTED,
+        (_S.ACCEPTED, _E.PARTIAL_FILL): _S.PARTIALLY_FILLED,
+        (_S.ACCEPTED, _E.FILL): _S.FILLED,
+        (_S.ACCEPTED, _E.CANCELED): _S.CANCELED,
+        (_S.ACCEPTED, _E.EXPIRED): _S.EXPIRED,
+        # A 200 can still be followed by a rejection: acceptance is not even a routing (alpaca.md 3.4).
+        (_S.ACCEPTED, _E.REJECTED): _S.REJECTED,
+        # Done for the day is not over: the day order's expiry is still to come.
+        (_S.ACCEPTED, _E.DONE_FOR_DAY): _S.ACCEPTED,
+        (_S.ACCEPTED, _E.CANCEL): _S.CANCEL_SENT,
+        # The POST failed in transport after the stream had told of the order: the stream knows better.
+        (_S.ACCEPTED, _E.LOSE): _S.ACCEPTED,
+        (_S.ACCEPTED, _E.CANCEL_REJECTED): _S.ACCEPTED,
+        # "new" after the first fill: the stream and the POST's reply race.
+        (_S.PARTIALLY_FILLED, _E.NEW): _S.PARTIALLY_FILLED,
+        (_S.PARTIALLY_FILLED, _E.PENDING): _S.PARTIALLY_FILLED,
+        (_S.PARTIALLY_FILLED, _E.PARTIAL_FILL): _S.PARTIALLY_FILLED,
+        (_S.PARTIALLY_FILLED, _E.FILL): _S.FILLED,
+        (_S.PARTIALLY_FILLED, _E.CANCELED): _S.CANCELED,
+        (_S.PARTIALLY_FILLED, _E.EXPIRED): _S.EXPIRED,
+        (_S.PARTIALLY_FILLED, _E.DONE_FOR_DAY): _S.PARTIALLY_FILLED,
+        (_S.PARTIALLY_FILLED, _E.CANCEL): _S.CANCEL_SENT,
+        (_S.PARTIALLY_FILLED, _E.LOSE): _S.PARTIALLY_FILLED,
+        (_S.PARTIALLY_FILLED, _E.CANCEL_REJECTED): _S.PARTIALLY_FILLED,
+        # A 204 means "requested": fills, late acknowledgements and refusals of the cancel may all follow it.
+        (_S.CANCEL_SENT, _E.NEW): _S.CANCEL_SENT,
+        (_S.CANCEL_SENT, _E.PENDING): _S.CANCEL_SENT,
+        (_S.CANCEL_SENT, _E.PARTIAL_FILL): _S.CANCEL_SENT,
+        (_S.CANCEL_SENT, _E.FILL): _S.FILLED,
+        (_S.CANCEL_SENT, _E.CANCELED): _S.CANCELED,
+        (_S.CANCEL_SENT, _E.EXPIRED): _S.EXPIRED,
+        (_S.CANCEL_SENT, _E.REJECTED): _S.REJECTED,
+        (_S.CANCEL_SENT, _E.DONE_FOR_DAY): _S.CANCEL_SENT,
+        (_S.CANCEL_SENT, _E.CANCEL_REJECTED): _S.CANCEL_SENT,
+        (_S.CANCEL_SENT, _E.LOSE): _S.CANCEL_SENT,
+        (_S.CANCEL_SENT, _E.CANCEL): _S.CANCEL_SENT,
+        # Whatever the broker says of an unknown order is news.
+        (_S.UNKNOWN, _E.NEW): _S.ACCEPTED,
+        (_S.UNKNOWN, _E.PENDING): _S.ACCEPTED,
+        (_S.UNKNOWN, _E.DONE_FOR_DAY): _S.ACCEPTED,
+        (_S.UNKNOWN, _E.PARTIAL_FILL): _S.PARTIALLY_FILLED,
+        (_S.UNKNOWN, _E.FILL): _S.FILLED,
+        (_S.UNKNOWN, _E.CANCELED): _S.CANCELED,
+        (_S.UNKNOWN, _E.EXPIRED): _S.EXPIRED,
+        (_S.UNKNOWN, _E.REJECTED): _S.REJECTED,
+        (_S.UNKNOWN, _E.LOSE): _S.UNKNOWN,
+        (_S.UNKNOWN, _E.RESEND): _S.SENT,
+        # Ends stay ends when older news arrives late or twice.
+        (_S.FILLED, _E.NEW): _S.FILLED,
+        (_S.FILLED, _E.PENDING): _S.FILLED,
+        (_S.FILLED, _E.PARTIAL_FILL): _S.FILLED,
+        (_S.FILLED, _E.FILL): _S.FILLED,
+        (_S.FILLED, _E.CANCEL_REJECTED): _S.FILLED,
+        (_S.FILLED, _E.DONE_FOR_DAY): _S.FILLED,
+        (_S.FILLED, _E.LOSE): _S.FILLED,
+        (_S.CANCELED, _E.NEW): _S.CANCELED,
+        (_S.CANCELED, _E.PENDING): _S.CANCELED,
+        (_S.CANCELED, _E.PARTIAL_FILL): _S.CANCELED,
+        # The last contracts filled before the cancel and their execution was told after it.
+        (_S.CANCELED, _E.FILL): _S.FILLED,
+        (_S.CANCELED, _E.CANCELED): _S.CANCELED,
+        (_S.CANCELED, _E.CANCEL_REJECTED): _S.CANCELED,
+        (_S.CANCELED, _E.DONE_FOR_DAY): _S.CANCELED,
+        (_S.CANCELED, _E.LOSE): _S.CANCELED,
+        (_S.EXPIRED, _E.NEW): _S.EXPIRED,
+        (_S.EXPIRED, _E.PENDING): _S.EXPIRED,
+        (_S.EXPIRED, _E.PARTIAL_FILL): _S.EXPIRED,
+        (_S.EXPIRED, _E.FILL): _S.FILLED,
+        (_S.EXPIRED, _E.EXPIRED): _S.EXPIRED,
+        (_S.EXPIRED, _E.CANCEL_REJECTED): _S.EXPIRED,
+        (_S.EXPIRED, _E.DONE_FOR_DAY): _S.EXPIRED,
+        (_S.EXPIRED, _E.LOSE): _S.EXPIRED,
+        # A rejected order that turns out to be new or filled is UNKNOWN (no row), looked up, and cancelled if alive.
+        (_S.REJECTED, _E.PENDING): _S.REJECTED,
+        (_S.REJECTED, _E.REJECTED): _S.REJECTED,
+        (_S.REJECTED, _E.CANCEL_REJECTED): _S.REJECTED,
+        (_S.REJECTED, _E.LOSE): _S.REJECTED,
+    }
+)
+
+
+def advance(state: OrderState, event: OrderEvent) -> OrderState:
+    """Find the next state; UNKNOWN for a pair that the table does not have.
+
+    Raises:
+        ProtocolError: the event is ours and does not fit: a bug of ours.
+    """
+    found = LIFE.get((state, event))
+    if found is not None:
+        return found
+    if event in OURS:
+        raise ProtocolError(f"an order cannot {event.value} in state {state.value}")
+    return OrderState.UNKNOWN
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One client order id's life. ``told_filled`` is the broker's cumulative count, ``booked`` ours by executions.
+
+    ``doubt_ns`` is since when the fate is unknown, ``cancel_ns`` when a cancel was last asked for; ``sent_ns`` is None
+    for an attempt of before a restart.
+    """
+
+    command: SendOrder
+    number: int
+    step: int
+    sent_ns: int | None
+    state: OrderState = OrderState.INTENT
+    broker_order_id: str = ""
+    booked: int = 0
+    told_filled: int = 0
+    text: str = ""
+    cancel_wanted: bool = False
+    resend_due: bool = False
+    resent: bool = False
+    doubt_ns: int | None = None
+    cancel_ns: int = 0
+    looks: int = 0
+
+    @property
+    def client_order_id(self) -> str:
+        """The id under which the broker knows the attempt."""
+        return self.command.client_order_id
+
+    @property
+    def left(self) -> int:
+        """Contracts that may still fill under this id."""
+        return 0 if self.settled else max(self.command.contracts - self.booked, 0)
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is over and every execution that the broker counts is booked."""
+        return self.state in TERMINAL and self.booked >= self.told_filled

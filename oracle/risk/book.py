@@ -1,0 +1,146 @@
+"""What risk remembers of its own commands: working orders, intents decided, orders sent, premium just spent.
+
+Inputs: orders as the gate makes them, and the desk's OrderAdvanced, OrderFilled and OrderClosed. Outputs: look-ups.
+Invariant: an order counts from the moment it is made, so two intents of one turn cannot use the same headroom.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from oracle.core.instruments import CONTRACT_MULTIPLIER
+from oracle.core.messages import (
+    CancelOrder,
+    OrderAdvanced,
+    OrderClosed,
+    OrderFilled,
+    OrderState,
+    Purpose,
+    SubmitOrder,
+    TradeOpened,
+)
+from oracle.core.money import ZERO
+from oracle.core.sessions import MINUTE_NS, NS
+
+# The broker's report may be this much older than its arrival; premium committed since then is not in it yet.
+REPORT_LAG_NS = 5 * NS
+
+
+@dataclass(slots=True)
+class Working:
+    """An order whose end is not known yet."""
+
+    order: SubmitOrder
+    filled: int = 0
+    cancel_asked: bool = False
+
+    @property
+    def left(self) -> int:
+        """Contracts that may still fill."""
+        return max(self.order.contracts - self.filled, 0)
+
+    @property
+    def worst_each_usd(self) -> Decimal:
+        """Worst case of one contract still working; zero for exits."""
+        if self.order.purpose is not Purpose.ENTRY or self.order.worst_price_usd is None:
+            return ZERO
+        return self.order.worst_price_usd * CONTRACT_MULTIPLIER
+
+    @property
+    def planned_each_usd(self) -> Decimal:
+        """Planned loss of one contract still working; zero for exits."""
+        plan = self.order.exit_plan
+        return ZERO if plan is None else self.worst_each_usd * Decimal(repr(plan.stop_fraction))
+
+
+@dataclass(slots=True)
+class OrderBook:
+    """The gate's memory of orders. Times are UTC ns."""
+
+    working: dict[str, Working] = field(default_factory=dict)
+    entries: dict[str, SubmitOrder] = field(default_factory=dict)
+    unknown_since: dict[str, int] = field(default_factory=dict)
+    decided: set[str] = field(default_factory=set)
+    opened: list[tuple[int, str, str]] = field(default_factory=list)
+    _sent_ns: deque[int] = field(default_factory=deque)
+    _spent: dict[str, tuple[int, Decimal]] = field(default_factory=dict)
+
+    def add(self, order: SubmitOrder, at_ns: int) -> None:
+        """Count a new order."""
+        self.restore(order)
+        self._sent_ns.append(at_ns)
+        if order.purpose is Purpose.ENTRY:
+            self._spent[order.order_id] = (at_ns, order.worst_case_usd)
+
+    def restore(self, order: SubmitOrder) -> None:
+        """Count an order of before the restart; its fills and end follow."""
+        self.working[order.order_id] = Working(order)
+        if order.purpose is Purpose.ENTRY:
+            self.entries[order.trade_id] = order
+
+    def filled(self, fill: OrderFilled) -> None:
+        """Shrink what may still fill."""
+        record = self.working.get(fill.order_id)
+        if record is not None:
+            record.filled += fill.contracts
+
+    def advanced(self, step: OrderAdvanced, at_ns: int) -> None:
+        """Follow attempts: the desk's further attempts count as orders, and unknown ones are timed."""
+        if step.to_state is OrderState.UNKNOWN:
+            self.unknown_since.setdefault(step.order_id, at_ns)
+        elif step.from_state is OrderState.UNKNOWN:
+            self.unknown_since.pop(step.order_id, None)
+        if step.to_state is OrderState.SENT and step.attempt > 1:
+            self._sent_ns.append(at_ns)
+
+    def closed(self, end: OrderClosed) -> Working | None:
+        """Forget a working order and return it; its unfilled premium is free again."""
+        record = self.working.pop(end.order_id, None)
+        spent = self._spent.get(end.order_id)
+        if spent is not None and record is not None:
+            self._spent[end.order_id] = (spent[0], end.filled * record.worst_each_usd)
+        return record
+
+    def trade_opened(self, opened: TradeOpened) -> None:
+        """Count a round trip."""
+        if all(trade_id != opened.trade_id for _, _, trade_id in self.opened):
+            self.opened.append((opened.at_ns, opened.strategy, opened.trade_id))
+
+    def prune(self, open_ns: int, open_trades: Iterable[str]) -> None:
+        """Drop what a new session does not need: intent ids carry their date, round trips count per session."""
+        keep = {record.order.trade_id for record in self.working.values()} | set(open_trades)
+        self.entries = {trade_id: order for trade_id, order in self.entries.items() if trade_id in keep}
+        self.opened = [row for row in self.opened if row[0] >= open_ns]
+        self.decided.clear()
+
+    def entering(self) -> Iterator[Working]:
+        """Working entries, in order of submission."""
+        return (w for w in self.working.values() if w.order.purpose is Purpose.ENTRY)
+
+    def cancel(self, records: Iterable[Working], reason: str) -> list[CancelOrder]:
+        """Ask for cancels, once per order."""
+        out = []
+        for record in records:
+            if not record.cancel_asked:
+                record.cancel_asked = True
+                out.append(CancelOrder(record.order.order_id, reason))
+        return out
+
+    def orders_last_min(self, at_ns: int) -> int:
+        """Orders and further attempts in the last 60 s, whatever their purpose."""
+        while self._sent_ns and self._sent_ns[0] <= at_ns - MINUTE_NS:
+            self._sent_ns.popleft()
+        return len(self._sent_ns)
+
+    def round_trips(self, strategy: str, since_ns: int) -> int:
+        """A strategy's trades opened since an instant, with entries that have not filled yet."""
+        trades = {t for at_ns, s, t in self.opened if s == strategy and at_ns >= since_ns}
+        trades.update(w.order.trade_id for w in self.entering() if w.order.strategy == strategy)
+        return len(trades)
+
+    def unreported_usd(self, report_ns: int) -> Decimal:
+        """Premium committed since the broker's last account report; older rows are dropped once they are over."""
+        cut_ns = report_ns - REPORT_LAG_NS
+        self._spent = {o: row for o, row in self._spent.items() if row[0] >= cut_ns}
+        return sum((usd for _, usd in self._spent.values()), ZERO)

@@ -1,0 +1,388 @@
+"""The risk actor: the only maker of ``SubmitOrder``. Judges intents, sizes them, and enforces exits.
+
+Inputs: intents, quotes, bars, timers, trades, order ends, equity marks, sessions, feeds. Outputs: IntentApproved or
+IntentRefused, SubmitOrder, CancelOrder, exit facts, latches, timers.
+Invariants: every intent gets exactly one answer; entries pass all rules at their worst price; exits pass always.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING
+
+import msgspec
+
+from oracle.core.bus import HandlerTable
+from oracle.core.errors import ProtocolError
+from oracle.core.messages import (
+    Bar,
+    ChainQuotes,
+    DrainRequested,
+    EquityMarked,
+    ExitPlanAdvanced,
+    ExitTriggered,
+    FeedChanged,
+    ForeignExecution,
+    Intent,
+    IntentApproved,
+    IntentRefused,
+    LatchChanged,
+    Message,
+    OrderAdvanced,
+    OrderClosed,
+    OrderFilled,
+    OrderType,
+    Purpose,
+    Quote,
+    Reconciled,
+    SessionOpened,
+    StrategyFailed,
+    SubmitOrder,
+    TimerFired,
+    TradeClosed,
+    TradeOpened,
+    TradingState,
+)
+from oracle.core.money import CENT, ZERO
+from oracle.core.ports import Context
+from oracle.core.sessions import NS
+from oracle.risk.book import OrderBook
+from oracle.risk.exits import FLAT_TIMER, RETRY_TIMER, Exits, ExitWish, Watch
+from oracle.risk.facts import House, Memory, assemble, money, ticks_of
+from oracle.risk.halts import STRATEGY_FAILED, Halts
+from oracle.risk.ladder import build_ladder, market_ladder, total_s
+from oracle.risk.limits import LadderSettings, RiskLimits
+from oracle.risk.names import Names
+from oracle.risk.rules import RiskFacts, broken
+from oracle.risk.sizing import Size, planned_usd, premium_usd, size
+
+NOTHING: tuple[Message, ...] = ()
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What the store gives back after a restart, each list in order of commit."""
+
+    orders: Sequence[SubmitOrder] = ()
+    advanced: Sequence[OrderAdvanced] = ()
+    fills: Sequence[OrderFilled] = ()
+    ended: Sequence[OrderClosed] = ()
+    intents: Sequence[Intent] = ()
+    opened: Sequence[TradeOpened] = ()
+    closed: Sequence[TradeClosed] = ()
+    plans: Sequence[ExitPlanAdvanced] = ()
+    exits: Sequence[ExitTriggered] = ()
+    latches: Sequence[LatchChanged] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateSettings:
+    """What the gate is built with.
+
+    ``token`` is the store's instance token, ``next_sequence`` the first order number not used yet, ``abbreviations``
+    a short word per strategy for order ids, ``betas`` per underlying. ``live`` only lets half-Kelly refuse.
+    """
+
+    limits: RiskLimits
+    ladder: LadderSettings
+    betas: Mapping[str, float]
+    abbreviations: Mapping[str, str]
+    token: str
+    next_sequence: int
+    config_fingerprint: str
+    live: bool
+
+
+class Gate:
+    """The risk actor."""
+
+    def __init__(self, settings: GateSettings) -> None:
+        self._settings = settings
+        self._house = House(settings.limits, settings.ladder, settings.betas)
+        self._names = Names(settings.token, settings.abbreviations, settings.next_sequence)
+        self._book = OrderBook()
+        self._halts = Halts(settings.limits)
+        self._exits = Exits(self._book, settings.ladder, settings.limits.max_option_quote_age_s)
+        self._draining = False
+        self._foreign: str | None = None
+
+    def handlers(self) -> HandlerTable:
+        """What this actor listens to."""
+        return (
+            (Intent, self.on_intent),
+            (ChainQuotes, self.on_chain_quotes),
+            (Quote, self.on_quote),
+            (Bar, self.on_bar),
+            (TimerFired, self.on_timer),
+            (TradeOpened, self.on_trade_opened),
+            (TradeClosed, self.on_trade_closed),
+            (OrderAdvanced, self.on_order_advanced),
+            (OrderFilled, self.on_order_filled),
+            (OrderClosed, self.on_order_closed),
+            (EquityMarked, self.on_equity_marked),
+            (LatchChanged, self.on_latch_changed),
+            (SessionOpened, self.on_session_opened),
+            (FeedChanged, self.on_feed_changed),
+            (StrategyFailed, self.on_strategy_failed),
+            (ForeignExecution, self.on_foreign_execution),
+            (Reconciled, self.on_reconciled),
+            (DrainRequested, self.on_drain_requested),
+        )
+
+    @property
+    def trading_state(self) -> TradingState:
+        """What is allowed account-wide, for those who only look."""
+        return self._halts.state
+
+    @property
+    def draining(self) -> bool:
+        """Whether the process was asked to stop."""
+        return self._draining
+
+    def restore(self, stored: Stored) -> None:
+        """Rebuild state from stored facts; timers follow with the first FeedChanged or SessionOpened."""
+        book = self._book
+        ended = {end.order_id for end in stored.ended}
+        for order in stored.orders:
+            book.restore(order)
+        for fill in stored.fills:
+            book.filled(fill)
+        for end in stored.ended:
+            book.closed(end)
+        for step in stored.advanced:
+            if step.order_id not in ended:
+                book.advanced(step, 0)
+        book.decided.update(intent.intent_id for intent in stored.intents)
+        for opened in stored.opened:
+            book.trade_opened(opened)
+        self._halts.restore(stored.latches, stored.closed)
+        self._exits.restore(stored.opened, stored.closed, stored.plans, stored.exits)
+
+    # ---------------------------------------------------------------------------------------------------- entries
+
+    def on_intent(self, intent: Intent, context: Context) -> Iterable[Message]:
+        """Answer an intent: refused with every broken rule, or approved at a size, with its order."""
+        book = self._book
+        memory = Memory(book, self._halts, self._exits.at_breakeven, self._draining, self._foreign)
+        facts = assemble(intent, context, self._house, memory)
+        book.decided.add(intent.intent_id)
+        fits = size(facts, self._halts.record(intent.strategy), self._settings.live)
+        refusals = broken(facts) + fits.refusals
+        decision_id = self._names.decision(intent, context.at_ns)
+        if refusals or facts.equity_usd is None:
+            return (
+                IntentRefused(
+                    decision_id=decision_id,
+                    intent_id=intent.intent_id,
+                    strategy=intent.strategy,
+                    underlying=intent.underlying,
+                    refusals=refusals,
+                    equity_usd=facts.equity_usd,
+                    equity_needed_usd=fits.equity_needed_usd,
+                ),
+            )
+        order = self._entry_order(intent, decision_id, facts, fits, context)
+        book.add(order, context.at_ns)
+        approved = IntentApproved(
+            decision_id=decision_id,
+            intent_id=intent.intent_id,
+            strategy=intent.strategy,
+            underlying=intent.underlying,
+            contracts=fits.contracts,
+            bound_by=fits.bound_by,
+            planned_risk_usd=order.planned_risk_usd,
+            worst_case_usd=order.worst_case_usd,
+            equity_usd=facts.equity_usd,
+            headroom=fits.headroom,
+        )
+        return approved, order
+
+    def _entry_order(
+        self, intent: Intent, decision_id: str, facts: RiskFacts, fits: Size, context: Context
+    ) -> SubmitOrder:
+        leg = intent.legs[0]
+        bid, ask, planned, premium = facts.bid_usd, facts.ask_usd, planned_usd(facts), premium_usd(facts)
+        if bid is None or ask is None or planned is None or premium is None or facts.equity_usd is None:
+            raise ProtocolError(f"intent {intent.intent_id}: sized without a price or equity")
+        ticks = ticks_of(context.chains, intent.underlying, leg.symbol)
+        ladder = build_ladder(bid, ask, leg.side, ticks, self._settings.ladder)
+        order_id = self._names.order(intent.strategy, context.session)
+        return SubmitOrder(
+            order_id=order_id,
+            trade_id=order_id,
+            decision_id=decision_id,
+            strategy=intent.strategy,
+            strategy_hash=intent.strategy_hash,
+            underlying=intent.underlying,
+            purpose=Purpose.ENTRY,
+            symbol=leg.symbol,
+            side=leg.side,
+            contracts=fits.contracts,
+            order_type=OrderType.LIMIT,
+            ladder=ladder,
+            worst_price_usd=facts.worst_price_usd,
+            decision_mid_usd=leg.mid_usd,
+            window_end_ns=min(intent.valid_until_ns, context.at_ns + round(total_s(ladder) * NS)),
+            exit_plan=intent.exit_plan,
+            planned_risk_usd=(planned * fits.contracts).quantize(CENT, rounding=ROUND_CEILING),
+            worst_case_usd=premium * fits.contracts,
+            equity_usd=facts.equity_usd,
+            reason=intent.reason,
+            config_fingerprint=self._settings.config_fingerprint,
+        )
+
+    # ------------------------------------------------------------------------------------------------------ exits
+
+    def on_chain_quotes(self, quotes: ChainQuotes, context: Context) -> Iterable[Message]:
+        """Judge open trades of the underlying on new option quotes. Called about 70,000 times a session."""
+        if not self._exits.watches:
+            return NOTHING
+        return self._judge(self._exits.of(quotes.underlying), context)
+
+    def on_quote(self, quote: Quote, context: Context) -> Iterable[Message]:
+        """Judge open trades on the underlying's quote."""
+        if not self._exits.watches:
+            return NOTHING
+        return self._judge(self._exits.of(quote.symbol), context, spot=quote.mid)
+
+    def on_bar(self, bar: Bar, context: Context) -> Iterable[Message]:
+        """Judge open trades on the underlying's one-minute close."""
+        if not self._exits.watches:
+            return NOTHING
+        return self._judge(self._exits.of(bar.symbol), context, bar=bar)
+
+    def on_timer(self, timer: TimerFired, context: Context) -> Iterable[Message]:
+        """Force a trade flat, or try an exit again."""
+        for prefix in (FLAT_TIMER, RETRY_TIMER):
+            if timer.timer_id.startswith(prefix):
+                watch = self._exits.watches.get(timer.timer_id.removeprefix(prefix))
+                return NOTHING if watch is None else self._judge((watch,), context)
+        return NOTHING
+
+    def on_trade_opened(self, opened: TradeOpened, context: Context) -> Iterable[Message]:
+        """Watch the trade's exit plan."""
+        self._book.trade_opened(opened)
+        return self._exits.opened(opened, context)
+
+    def on_trade_closed(self, closed: TradeClosed, context: Context) -> Iterable[Message]:
+        """Stop watching, and count the result towards streak and record."""
+        return (*self._exits.closed(closed), *self._halts.on_trade_closed(closed, context.table))
+
+    def _judge(
+        self, watches: Iterable[Watch], context: Context, spot: float | None = None, bar: Bar | None = None
+    ) -> list[Message]:
+        out: list[Message] = []
+        for watch in watches:
+            out += self._make_orders(self._exits.judge(watch, context, spot, bar), context)
+        return out
+
+    def _make_orders(self, steps: Iterable[Message | ExitWish], context: Context) -> list[Message]:
+        """Turn wishes for exits into orders; all else passes."""
+        out: list[Message] = []
+        for step in steps:
+            out.append(self._exit_order(step, context) if isinstance(step, ExitWish) else step)
+        return out
+
+    def _exit_order(self, wish: ExitWish, context: Context) -> SubmitOrder:
+        """Make the order of an exit: a ladder for a target, else a market order. No rule is asked."""
+        trade, purpose = wish.trade, wish.trigger.purpose
+        entry = self._book.entries.get(trade.trade_id)
+        if entry is None:
+            raise ProtocolError(f"trade {trade.trade_id} is open without its entry order")
+        quote = context.chains.option_quote(trade.symbol)
+        bid = None if quote is None else money(quote.bid)
+        ask = None if quote is None else money(quote.ask)
+        side = trade.side.opposite
+        ladder = market_ladder(self._settings.ladder)
+        if purpose is Purpose.TARGET:
+            if bid is None or ask is None:
+                raise ProtocolError(f"trade {trade.trade_id}: a target was judged without two sides")
+            ticks = ticks_of(context.chains, trade.underlying, trade.symbol)
+            ladder = build_ladder(bid, ask, side, ticks, self._settings.ladder)
+        equity = context.equity.equity_usd
+        order = SubmitOrder(
+            order_id=self._names.exit_order(trade.trade_id, context.session),
+            trade_id=trade.trade_id,
+            decision_id=entry.decision_id,
+            strategy=trade.strategy,
+            strategy_hash=trade.strategy_hash,
+            underlying=trade.underlying,
+            purpose=purpose,
+            symbol=trade.symbol,
+            side=side,
+            contracts=trade.contracts_open,
+            order_type=OrderType.LIMIT if purpose is Purpose.TARGET else OrderType.MARKET,
+            ladder=ladder,
+            worst_price_usd=ladder[-1].limit_usd,
+            decision_mid_usd=(bid + ask) / 2 if bid is not None and ask is not None and bid <= ask else None,
+            window_end_ns=context.at_ns + round(total_s(ladder) * NS),
+            exit_plan=None,
+            planned_risk_usd=ZERO,
+            worst_case_usd=ZERO,
+            equity_usd=entry.equity_usd if equity is None else equity,
+            reason=f"{wish.trigger.rule}: {wish.trigger.observed}, {wish.trigger.limit}",
+            config_fingerprint=self._settings.config_fingerprint,
+        )
+        self._book.add(order, context.at_ns)
+        self._exits.order_made(trade.trade_id, order.order_id, context.at_ns)
+        return order
+
+    # ----------------------------------------------------------------------------------------------------- orders
+
+    def on_order_advanced(self, step: OrderAdvanced, context: Context) -> Iterable[Message]:
+        """Follow attempts: how many, and which are unknown."""
+        self._book.advanced(step, context.at_ns)
+        return NOTHING
+
+    def on_order_filled(self, fill: OrderFilled, _context: Context) -> Iterable[Message]:
+        """Shrink what is still working."""
+        self._book.filled(fill)
+        return NOTHING
+
+    def on_order_closed(self, end: OrderClosed, context: Context) -> Iterable[Message]:
+        """Free an order's exposure, and go on with exits that waited for its end."""
+        self._book.closed(end)
+        return self._make_orders(self._exits.order_closed(end, context), context)
+
+    # ------------------------------------------------------------------------------------------------- the house
+
+    def on_equity_marked(self, marked: EquityMarked, context: Context) -> Iterable[Message]:
+        """Latch the day's loss and the drawdown."""
+        return self._halts.on_equity(marked, context.table)
+
+    def on_latch_changed(self, change: LatchChanged, _context: Context) -> Iterable[Message]:
+        """Take over a latch set here or elsewhere; one that is set takes back the entries it forbids."""
+        self._halts.apply(change)
+        if not change.active:
+            return NOTHING
+        strategy = change.latch.removeprefix(STRATEGY_FAILED) if change.latch.startswith(STRATEGY_FAILED) else None
+        records = [w for w in self._book.entering() if strategy is None or w.order.strategy == strategy]
+        return self._book.cancel(records, f"latch {change.latch}")
+
+    def on_session_opened(self, opened: SessionOpened, context: Context) -> Iterable[Message]:
+        """Clear what ends with a new session, and go on with exits that waited for it."""
+        self._book.prune(opened.open_ns, (trade.trade_id for trade in context.ledger.open_trades()))
+        out: list[Message] = [*self._halts.on_session(opened.date, context.at_ns), *self._exits.arm(context)]
+        return out + self._judge(tuple(self._exits.watches.values()), context)
+
+    def on_feed_changed(self, _change: FeedChanged, context: Context) -> Iterable[Message]:
+        """Arm the timers of restored trades: after a restart a feed's first word is the first thing heard."""
+        return self._exits.arm(context)
+
+    def on_strategy_failed(self, failed: StrategyFailed, context: Context) -> Iterable[Message]:
+        """Halt a strategy that raised; its exits go on."""
+        return self._halts.on_strategy_failed(failed, context.at_ns)
+
+    def on_foreign_execution(self, execution: ForeignExecution, _context: Context) -> Iterable[Message]:
+        """Somebody else traded: no entries until a reconcile agrees."""
+        self._foreign = execution.execution_id
+        return NOTHING
+
+    def on_reconciled(self, result: Reconciled, _context: Context) -> Iterable[Message]:
+        """An agreement between ledger and broker covers foreign executions of before."""
+        if not result.differences:
+            self._foreign = None
+        return NOTHING
+
+    def on_drain_requested(self, _request: DrainRequested, _context: Context) -> Iterable[Message]:
+        """Open nothing more, and take back entries: what fills now might be left without a watch."""
+        self._draining = True
+        return self._book.cancel(self._book.entering(), "drain")

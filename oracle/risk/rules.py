@@ -1,0 +1,366 @@
+"""The yes-or-no rules of entry: a list of small pure functions over one frozen struct of facts.
+
+Inputs: ``RiskFacts``, assembled by the gate. Outputs: a ``Refusal`` for every broken rule (all are evaluated).
+Invariants: an unknown, stale or missing input refuses with observed "unknown"; rule names are stable snake_case
+(they become metric labels). Rules with a size in them live in ``sizing.py``. Exits are never judged here.
+"""
+
+from collections.abc import Callable
+from decimal import Decimal
+
+import msgspec
+
+from oracle.core.messages import FeedState, Refusal, Side, TradingState
+from oracle.core.sessions import MINUTE_NS, NS
+from oracle.risk.limits import RiskLimits
+
+UNKNOWN = "unknown"
+
+
+class RiskFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a rule may know about one intent. ``None`` is unknown; USD are Decimal; times are UTC ns.
+
+    ``quoted_ns`` is the older of the vendor's time and arrival. ``committed_*`` are what open trades and working orders
+    already use; ``giveback_usd`` is the open gain that would be lost on the way to the stops. ``net_delta_usd`` is the
+    beta-weighted delta in dollars with working orders on the worse side for this trade; ``trade_delta_usd`` that of
+    one contract.
+    """
+
+    limits: RiskLimits
+    at_ns: int
+    strategy: str
+    underlying: str
+    # the structure
+    legs: int
+    ratio: int
+    side: Side
+    symbol: str
+    known_contract: bool
+    tradable: bool | None
+    valid_until_ns: int
+    flat_ns: int
+    expiry_close_ns: int | None
+    expires_today: bool | None
+    # state of the house
+    state: TradingState
+    draining: bool
+    strategy_failed: bool
+    latches: tuple[str, ...]
+    losses_in_a_row: int
+    feeds: tuple[tuple[str, FeedState], ...]
+    reconciled: bool
+    foreign_execution: str | None
+    unknown_orders: tuple[tuple[str, int], ...]
+    duplicate: str | None
+    orders_last_min: int
+    round_trips: int
+    position: int
+    opposite_orders: tuple[str, ...]
+    # the market
+    in_session: bool
+    halted: bool
+    bid_usd: Decimal | None
+    ask_usd: Decimal | None
+    quoted_ns: int | None
+    decision_mid_usd: Decimal | None
+    worst_price_usd: Decimal | None
+    # the account
+    options_level: int | None
+    trading_blocked: bool | None
+    buying_power_usd: Decimal | None
+    equity_usd: Decimal | None
+    day_start_usd: Decimal | None
+    peak_usd: Decimal | None
+    # what is used and what one contract adds
+    stop_fraction: Decimal
+    committed_planned_usd: Decimal | None
+    giveback_usd: Decimal | None
+    committed_worst_usd: Decimal | None
+    net_delta_usd: Decimal | None
+    trade_delta_usd: Decimal | None
+
+    @property
+    def mid_usd(self) -> Decimal | None:
+        """The middle of a two-sided, uncrossed quote, else None."""
+        if self.bid_usd is None or self.ask_usd is None or self.bid_usd > self.ask_usd:
+            return None
+        return (self.bid_usd + self.ask_usd) / 2
+
+    @property
+    def day_loss_usd(self) -> Decimal | None:
+        """What the day has lost, realised and unrealised: start-of-day equity less equity; negative for a gain."""
+        if self.equity_usd is None or self.day_start_usd is None:
+            return None
+        return self.day_start_usd - self.equity_usd
+
+
+Rule = Callable[[RiskFacts], Refusal | None]
+
+
+def trading_state(f: RiskFacts) -> Refusal | None:
+    """Entries need ACTIVE."""
+    if f.state is TradingState.ACTIVE:
+        return None
+    return Refusal("trading_state", f"{f.state.value} ({', '.join(f.latches)})", "active")
+
+
+def draining(f: RiskFacts) -> Refusal | None:
+    """A process that was asked to stop opens nothing."""
+    return Refusal("draining", "the process is stopping", "running") if f.draining else None
+
+
+def strategy_failed(f: RiskFacts) -> Refusal | None:
+    """A strategy that raised stays halted."""
+    return Refusal("strategy_failed", f"{f.strategy} failed", "not failed") if f.strategy_failed else None
+
+
+def day_loss(f: RiskFacts) -> Refusal | None:
+    """The day's loss has not reached its limit."""
+    limit = f"below {f.limits.day_loss_fraction:.2%} of start-of-day equity"
+    loss = f.day_loss_usd
+    if loss is None or f.day_start_usd is None or f.day_start_usd <= 0:
+        return Refusal("day_loss", UNKNOWN, limit)
+    if loss >= f.limits.day_loss_fraction * f.day_start_usd:
+        return Refusal("day_loss", f"{loss:.2f} USD lost of {f.day_start_usd:.2f} USD", limit)
+    return None
+
+
+def loss_streak(f: RiskFacts) -> Refusal | None:
+    """Not too many losing trades in a row, account-wide."""
+    if f.losses_in_a_row < f.limits.consecutive_losses:
+        return None
+    return Refusal("loss_streak", f"{f.losses_in_a_row} losing trades in a row", f"below {f.limits.consecutive_losses}")
+
+
+def drawdown(f: RiskFacts) -> Refusal | None:
+    """Equity is near enough to its peak."""
+    limit = f"below {f.limits.drawdown_fraction:.2%} of peak equity"
+    if f.equity_usd is None or f.peak_usd is None or f.peak_usd <= 0:
+        return Refusal("drawdown", UNKNOWN, limit)
+    if f.peak_usd - f.equity_usd >= f.limits.drawdown_fraction * f.peak_usd:
+        return Refusal("drawdown", f"{f.peak_usd - f.equity_usd:.2f} USD under {f.peak_usd:.2f} USD", limit)
+    return None
+
+
+def feeds(f: RiskFacts) -> Refusal | None:
+    """Stock, option and trading streams are live."""
+    bad = [f"{name} {state.value}" for name, state in f.feeds if state is not FeedState.LIVE]
+    return Refusal("feeds", ", ".join(bad), "all live") if bad else None
+
+
+def reconciled(f: RiskFacts) -> Refusal | None:
+    """Ledger and broker agree, and nobody else traded since."""
+    if f.foreign_execution is not None:
+        return Refusal("reconciled", f"foreign execution {f.foreign_execution}", "none since the last reconcile")
+    return None if f.reconciled else Refusal("reconciled", "not reconciled", "ledger and broker agree")
+
+
+def order_unknown(f: RiskFacts) -> Refusal | None:
+    """No order's fate has been unknown for too long."""
+    limit_s = f.limits.max_unknown_order_s
+    old = [(o, (f.at_ns - since) // NS) for o, since in f.unknown_orders if f.at_ns - since > limit_s * NS]
+    if not old:
+        return None
+    return Refusal("order_unknown", ", ".join(f"{o} for {s} s" for o, s in old), f"unknown at most {limit_s} s")
+
+
+def duplicate_intent(f: RiskFacts) -> Refusal | None:
+    """An intent is decided once, and a strategy works one entry per contract."""
+    return None if f.duplicate is None else Refusal("duplicate_intent", f.duplicate, "each intent once")
+
+
+def order_rate(f: RiskFacts) -> Refusal | None:
+    """Not too many orders in the last minute (FIA 3.4). Exits count and are never blocked."""
+    if f.orders_last_min < f.limits.max_orders_per_min:
+        return None
+    return Refusal(
+        "order_rate", f"{f.orders_last_min} orders in the last minute", f"below {f.limits.max_orders_per_min}"
+    )
+
+
+def repeated_execution(f: RiskFacts) -> Refusal | None:
+    """Not too many round trips of one strategy in a session (FIA 3.2)."""
+    if f.round_trips < f.limits.max_round_trips_per_session:
+        return None
+    allowed = f"below {f.limits.max_round_trips_per_session} a session"
+    return Refusal("repeated_execution", f"{f.round_trips} trades of {f.strategy}", allowed)
+
+
+def session_window(f: RiskFacts) -> Refusal | None:
+    """Entries only while regular trading is on."""
+    return None if f.in_session else Refusal("session_window", "outside the session", "09:30 to the close, New York")
+
+
+def entry_window(f: RiskFacts) -> Refusal | None:
+    """The intent has not expired."""
+    if f.at_ns < f.valid_until_ns:
+        return None
+    return Refusal("entry_window", f"{(f.at_ns - f.valid_until_ns) / NS:.1f} s late", "before the window's end")
+
+
+def expiry_window(f: RiskFacts) -> Refusal | None:
+    """Nothing is opened late on expiry day: the broker refuses from 15:30 and may sell out soon after."""
+    limit = f"at least {f.limits.expiry_day_no_open_min} min before the close of expiry day"
+    if f.expiry_close_ns is None or f.expires_today is None:
+        return Refusal("expiry_window", UNKNOWN, limit)
+    left_ns = f.expiry_close_ns - f.at_ns
+    if left_ns <= 0 or (f.expires_today and left_ns <= f.limits.expiry_day_no_open_min * MINUTE_NS):
+        return Refusal("expiry_window", f"{left_ns / MINUTE_NS:.1f} min before expiry", limit)
+    return None
+
+
+def exit_plan(f: RiskFacts) -> Refusal | None:
+    """The forced exit lies ahead, and not after the contract has ceased to exist."""
+    if f.expiry_close_ns is None:
+        return Refusal("exit_plan", UNKNOWN, "flat before expiry")
+    if f.at_ns < f.flat_ns <= f.expiry_close_ns:
+        return None
+    return Refusal("exit_plan", f"flat {(f.flat_ns - f.at_ns) / NS:.0f} s from now", "ahead, and before expiry")
+
+
+def structure(f: RiskFacts) -> Refusal | None:
+    """One leg, one to one: what the desk can send as a single order."""
+    if f.legs == 1 and f.ratio == 1:
+        return None
+    return Refusal("structure", f"{f.legs} legs, first ratio {f.ratio}", "one leg of ratio 1")
+
+
+def naked_short(f: RiskFacts) -> Refusal | None:
+    """No option is sold to open."""
+    return Refusal("naked_short", f"sell {f.symbol} to open", "never") if f.side is Side.SELL else None
+
+
+def contract_listed(f: RiskFacts) -> Refusal | None:
+    """The contract is in the broker's list for the underlying and tradable."""
+    if not f.known_contract or f.tradable is None:
+        return Refusal("contract_listed", UNKNOWN, "listed and tradable")
+    return None if f.tradable else Refusal("contract_listed", f"{f.symbol} is not tradable", "listed and tradable")
+
+
+def restricted_symbol(f: RiskFacts) -> Refusal | None:
+    """The underlying is not on the restricted list."""
+    if f.underlying not in f.limits.restricted_symbols:
+        return None
+    return Refusal("restricted_symbol", f.underlying, "not restricted")
+
+
+def underlying_halted(f: RiskFacts) -> Refusal | None:
+    """The tape has not halted the underlying."""
+    return Refusal("underlying_halted", f"{f.underlying} is halted", "not halted") if f.halted else None
+
+
+def quote_age(f: RiskFacts) -> Refusal | None:
+    """The option's quote is fresh."""
+    limit = f"at most {f.limits.max_option_quote_age_s} s"
+    if f.quoted_ns is None:
+        return Refusal("quote_age", UNKNOWN, limit)
+    if f.at_ns - f.quoted_ns > f.limits.max_option_quote_age_s * NS:
+        return Refusal("quote_age", f"{(f.at_ns - f.quoted_ns) / NS:.1f} s", limit)
+    return None
+
+
+def two_sided(f: RiskFacts) -> Refusal | None:
+    """The option has a bid and an ask, not crossed."""
+    limit = "a bid below or at the ask"
+    if f.bid_usd is None and f.ask_usd is None:
+        return Refusal("two_sided", UNKNOWN, limit)
+    if f.bid_usd is None or f.ask_usd is None:
+        return Refusal("two_sided", f"no {'bid' if f.bid_usd is None else 'ask'}", limit)
+    if f.bid_usd > f.ask_usd or f.bid_usd <= 0:
+        return Refusal("two_sided", f"bid {f.bid_usd} USD, ask {f.ask_usd} USD", limit)
+    return None
+
+
+def spread(f: RiskFacts) -> Refusal | None:
+    """The spread is narrow enough to leave again."""
+    limits = f.limits
+    limit = f"at most {limits.max_spread_usd} USD and {limits.max_spread_fraction:.0%} of the mid"
+    if f.mid_usd is None or f.bid_usd is None or f.ask_usd is None:
+        return Refusal("spread", UNKNOWN, limit)
+    wide = f.ask_usd - f.bid_usd
+    if wide > min(limits.max_spread_usd, limits.max_spread_fraction * f.mid_usd):
+        return Refusal("spread", f"{wide} USD on a mid of {f.mid_usd} USD", limit)
+    return None
+
+
+def price_collar(f: RiskFacts) -> Refusal | None:
+    """The worst price we would pay, and the mid the strategy decided on, lie near the fresh mid (FIA 1.3)."""
+    limits = f.limits
+    limit = f"within {limits.price_collar_fraction:.0%} or {limits.price_collar_usd} USD of the mid"
+    if f.mid_usd is None or f.worst_price_usd is None or f.decision_mid_usd is None:
+        return Refusal("price_collar", UNKNOWN, limit)
+    mid = f.mid_usd
+    room = max(limits.price_collar_fraction * mid, limits.price_collar_usd)
+    far = max((f.worst_price_usd, f.decision_mid_usd), key=lambda price: abs(price - mid))
+    if abs(far - mid) > room:
+        return Refusal("price_collar", f"{far} USD against a mid of {mid} USD", limit)
+    return None
+
+
+def contract_conflict(f: RiskFacts) -> Refusal | None:
+    """No leg opposite to one that is held: the broker nets per account."""
+    if f.position * f.side.sign >= 0:
+        return None
+    return Refusal("contract_conflict", f"{f.side.value} against {f.position} held of {f.symbol}", "never")
+
+
+def self_cross(f: RiskFacts) -> Refusal | None:
+    """No working order of ours on the other side of the same contract (FIA 3.5)."""
+    if not f.opposite_orders:
+        return None
+    return Refusal("self_cross", f"working: {', '.join(f.opposite_orders)}", "no opposite working order")
+
+
+def options_level(f: RiskFacts) -> Refusal | None:
+    """The account may buy options."""
+    limit = f"level {f.limits.min_options_level} or more"
+    if f.options_level is None:
+        return Refusal("options_level", UNKNOWN, limit)
+    if f.options_level < f.limits.min_options_level:
+        return Refusal("options_level", f"level {f.options_level}", limit)
+    return None
+
+
+def account_blocked(f: RiskFacts) -> Refusal | None:
+    """The broker has not blocked trading."""
+    if f.trading_blocked is None:
+        return Refusal("account_blocked", UNKNOWN, "not blocked")
+    return Refusal("account_blocked", "trading is blocked", "not blocked") if f.trading_blocked else None
+
+
+RULES: tuple[Rule, ...] = (
+    trading_state,
+    draining,
+    strategy_failed,
+    day_loss,
+    loss_streak,
+    drawdown,
+    feeds,
+    reconciled,
+    order_unknown,
+    duplicate_intent,
+    order_rate,
+    repeated_execution,
+    session_window,
+    entry_window,
+    expiry_window,
+    exit_plan,
+    structure,
+    naked_short,
+    contract_listed,
+    restricted_symbol,
+    underlying_halted,
+    quote_age,
+    two_sided,
+    spread,
+    price_collar,
+    contract_conflict,
+    self_cross,
+    options_level,
+    account_blocked,
+)
+
+
+def broken(facts: RiskFacts) -> tuple[Refusal, ...]:
+    """Evaluate every rule and return every refusal, in the order of ``RULES``."""
+    return tuple(refusal for rule in RULES if (refusal := rule(facts)) is not None)

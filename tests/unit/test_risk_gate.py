@@ -1,0 +1,390 @@
+"""The gate as an actor: answers, memory, halts, and coming back after a restart."""
+
+import ast
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from oracle.core.errors import ProtocolError
+from oracle.core.messages import (
+    BrokerEvent,
+    CancelOrder,
+    DrainRequested,
+    ExitPlanAdvanced,
+    ExitTriggered,
+    Feed,
+    FeedChanged,
+    FeedState,
+    ForeignExecution,
+    Intent,
+    IntentApproved,
+    IntentRefused,
+    LatchChanged,
+    Leg,
+    OrderAdvanced,
+    OrderClosed,
+    OrderFilled,
+    OrderReported,
+    OrderState,
+    Outcome,
+    Purpose,
+    Reconciled,
+    SendOrder,
+    SetTimer,
+    Side,
+    StrategyFailed,
+    SubmitOrder,
+    SubmitReturned,
+    TimerFired,
+    TradeClosed,
+    TradeOpened,
+    TradingStatus,
+)
+from oracle.core.sessions import NS
+from oracle.risk.gate import Gate, Stored
+from oracle.risk.limits import LadderSettings
+from tests.unit.builders import (
+    CALL,
+    NICKEL_CALL,
+    OTHER_CALL,
+    PUT,
+    START_NS,
+    House,
+    account,
+    broker_order,
+    chain_quotes,
+    execution,
+    gate_settings,
+    intent,
+    of,
+    one,
+    plan,
+)
+from tests.unit.test_risk_execution_flow import filled_entry
+
+
+def refused(house: House, wish: Intent) -> list[str]:
+    return [refusal.rule for refusal in one(IntentRefused, house.tell(wish)).refusals]
+
+
+def small(n: int, symbol: str = PUT, **changes: Any) -> Intent:
+    """An intent to buy an option quoted 1.95 at 2.00."""
+    return intent(n, symbol, bid="1.95", ask="2.00", **changes)
+
+
+def test_only_the_gate_makes_submit_orders() -> None:
+    root = Path(__file__).parents[2] / "oracle"
+    makers = set()
+    for path in root.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = node.func if isinstance(node, ast.Call) else None
+            if getattr(name, "id", getattr(name, "attr", "")) == "SubmitOrder":
+                makers.add(path.relative_to(root).as_posix())
+    assert makers == {"risk/gate.py"}
+
+
+def test_a_house_that_is_not_ready_refuses_with_every_reason() -> None:
+    house = House(ready=False)
+    rules = refused(house, intent())
+    assert rules[:4] == ["day_loss", "drawdown", "feeds", "reconciled"]
+    assert {"quote_age", "two_sided", "options_level", "account_blocked", "buying_power"} <= set(rules)
+
+
+def test_an_intent_is_answered_once_and_its_decision_has_a_name_of_its_own() -> None:
+    house = House()
+    first = one(IntentApproved, house.tell(intent()))
+    again = one(IntentRefused, house.tell(intent()))
+    assert "duplicate_intent" in [refusal.rule for refusal in again.refusals]
+    assert again.decision_id == first.decision_id + ".1"
+    other = intent(2)
+    assert "duplicate_intent" in refused(house, other)  # another intent, but the same entry is working
+
+
+def test_two_intents_cannot_use_the_same_headroom() -> None:
+    house = House()
+    house.quote(OTHER_CALL, 9.95, 10.0)
+    house.quote(PUT, 9.95, 10.0)
+    house.tell(intent())
+    second = one(IntentApproved, house.tell(intent(2, OTHER_CALL)))
+    assert (second.contracts, second.bound_by) == (2, "day_budget")
+    third = one(IntentRefused, house.tell(intent(3, PUT)))
+    assert third.refusals[0].rule == "day_budget"
+
+
+def test_premium_of_a_rejected_order_is_free_again() -> None:
+    house = House()
+    sent = one(SendOrder, house.tell(intent()))
+    house.tell(SubmitReturned(sent.client_order_id, Outcome.REJECTED, None, "", "no"))
+    assert one(IntentApproved, house.tell(intent(2))).contracts == 4
+
+
+def test_sells_pairs_and_unlisted_contracts_are_refused() -> None:
+    house = House()
+    leg = intent().legs[0]
+    assert "naked_short" in refused(house, intent(1, legs=(msgspec.structs.replace(leg, side=Side.SELL),)))
+    assert "structure" in refused(house, intent(2, legs=(leg, leg)))
+    strange = Leg(NICKEL_CALL, Side.BUY, 1, Decimal(1), Decimal(2), START_NS)
+    assert {"contract_listed", "net_delta"} <= set(refused(house, intent(3, legs=(strange,), underlying="XYZ")))
+    nonsense = msgspec.structs.replace(leg, symbol="SPY")
+    assert {"contract_listed", "expiry_window"} <= set(refused(house, intent(4, legs=(nonsense,))))
+    unlisted = msgspec.structs.replace(leg, symbol="SPY260105C00999000")
+    assert "contract_listed" in refused(house, intent(5, legs=(unlisted,)))
+    crossed = house.quote(CALL, 10.1, 10.0)
+    assert crossed == []
+    assert {"two_sided", "spread", "price_collar", "trade_loss"} <= set(refused(house, intent(6)))
+
+
+def test_stale_spot_unknown_beta_and_no_delta_refuse() -> None:
+    house = House()
+    house.wait(16)
+    house.quote(CALL, 9.95, 10.0)
+    assert refused(house, intent(at_ns=house.at_ns)) == ["net_delta"]
+    house = House(gate_settings(betas={}))
+    assert refused(house, intent()) == ["net_delta"]
+    house = House()
+    house.quote(CALL, 9.95, 10.0, delta=None)
+    assert refused(house, intent()) == ["net_delta"]
+
+
+def test_a_working_order_of_unknown_delta_refuses_the_next() -> None:
+    house = House()
+    house.quote(OTHER_CALL, 1.95, 2.0)
+    house.tell(intent())
+    house.chains.deltas[CALL] = None
+    assert refused(house, small(2, OTHER_CALL)) == ["net_delta"]
+    house = House()
+    filled_entry(house)
+    house.quote(OTHER_CALL, 1.95, 2.0)
+    house.chains.deltas[CALL] = None
+    assert refused(house, small(2, OTHER_CALL)) == ["net_delta"]
+
+
+def test_halted_underlying_and_an_exit_at_work_refuse() -> None:
+    house = House()
+    filled_entry(house)
+    house.quote(CALL, 15.0, 15.1)
+    house.tell(TradingStatus("SPY", START_NS, "H", "halted", True))
+    assert {"self_cross", "underlying_halted"} <= set(refused(house, intent(2)))
+
+
+def test_order_rate_counts_every_attempt() -> None:
+    house = House(gate_settings(ladder=LadderSettings(stand_s=1)))
+    sent = one(SendOrder, house.tell(intent()))
+    for n in range(3):
+        house.tell(SubmitReturned(sent.client_order_id, Outcome.ACCEPTED, broker_order(sent), "", ""))
+        house.wait(1)
+        out = house.tell(OrderReported(BrokerEvent.CANCELED, broker_order(sent, "canceled"), house.at_ns))
+        sent = one(SendOrder, out)
+        assert house.gate._book.orders_last_min(house.at_ns) == n + 2
+    house.wait(61)
+    assert house.gate._book.orders_last_min(house.at_ns) == 0
+
+
+def test_an_unknown_order_blocks_after_thirty_seconds_until_it_is_known() -> None:
+    house = House()
+    house.quote(PUT, 1.95, 2.0)
+    sent = one(SendOrder, house.tell(intent()))
+    house.tell(SubmitReturned(sent.client_order_id, Outcome.UNKNOWN, None, "", "timed out"))
+    house.wait(31)
+    house.spot(600.0)
+    house.quote(CALL, 9.95, 10.0)
+    house.quote(PUT, 1.95, 2.0)
+    assert refused(house, small(2, PUT, at_ns=house.at_ns)) == ["order_unknown"]
+    house.tell(OrderReported(BrokerEvent.CANCELED, broker_order(sent, "canceled"), house.at_ns))
+    assert of(IntentApproved, house.tell(small(3, PUT, at_ns=house.at_ns))) != []
+
+
+def test_the_day_loss_takes_working_entries_back() -> None:
+    house = House()
+    filled_entry(house)
+    house.quote(PUT, 1.95, 2.0)
+    entry = one(SubmitOrder, house.tell(small(2, PUT)))
+    house.chains.quotes[CALL] = msgspec.structs.replace(house.chains.quotes[CALL], bid=2.0, ask=2.1)
+    out = house.wait(60)
+    latch = of(LatchChanged, out)[0]
+    assert (latch.latch, latch.active) == ("day_loss", True)
+    assert entry.order_id in [cancel.order_id for cancel in of(CancelOrder, out)]
+    house.quote(PUT, 1.95, 2.0)
+    assert {"trading_state", "day_loss"} <= set(refused(house, small(3, PUT, at_ns=house.at_ns)))
+
+
+def test_three_losing_trades_stop_entries() -> None:
+    house = House(cash="1000000")
+    for n in range(3):
+        house.spot(600.0)
+        house.quote(CALL, 0.99, 1.00)
+        sent = one(SendOrder, house.tell(intent(n, at_ns=house.at_ns, legs=(cheap(house),))))
+        house.tell(execution(sent, f"in{n}", sent.contracts, sent.contracts, "0.99"))
+        out = house.tell(execution(sent_exit(house), f"out{n}", sent.contracts, sent.contracts, "0.40"))
+        assert of(TradeClosed, out) != []
+        assert len(of(LatchChanged, out)) == (n == 2)
+    house.quote(CALL, 0.99, 1.00)
+    assert {"trading_state", "loss_streak"} <= set(refused(house, intent(9, legs=(cheap(house),))))
+
+
+def cheap(house: House) -> Leg:
+    return Leg(CALL, Side.BUY, 1, Decimal("0.99"), Decimal("1.00"), house.at_ns)
+
+
+def sent_exit(house: House) -> SendOrder:
+    sent = one(SendOrder, house.quote(CALL, 0.40, 0.41))
+    assert isinstance(sent, SendOrder)
+    return sent
+
+
+def test_a_failed_strategy_loses_its_entries_and_no_other() -> None:
+    house = House()
+    house.quote(PUT, 1.95, 2.0)
+    mine = one(SubmitOrder, house.tell(intent()))
+    other = one(SubmitOrder, house.tell(small(2, PUT, strategy="scalp")))
+    out = house.tell(StrategyFailed("scalp", "ValueError: x"))
+    assert [cancel.order_id for cancel in of(CancelOrder, out)] == [other.order_id]
+    assert other.order_id != mine.order_id
+    assert "strategy_failed" in refused(house, small(3, OTHER_CALL, strategy="scalp"))
+
+
+def test_an_operators_latch_halts_and_its_clearing_resumes() -> None:
+    house = House()
+    entry = one(SubmitOrder, house.tell(intent()))
+    out = house.tell(LatchChanged("operator", True, "halt", "", "", None, START_NS))
+    assert one(CancelOrder, out).order_id == entry.order_id
+    assert "trading_state" in refused(house, small(2, PUT))
+    house.tell(LatchChanged("operator", False, "resume", "", "", None, START_NS))
+    assert "trading_state" not in refused(house, small(3, PUT))
+
+
+def test_a_foreign_execution_blocks_until_a_reconcile_agrees() -> None:
+    house = House()
+    house.tell(ForeignExecution("x9", "theirs", PUT, Side.BUY, Decimal(1), Decimal(1)))
+    assert refused(house, intent()) == ["reconciled"]
+    house.tell(Reconciled(START_NS, "", ("position: SPY",)))
+    assert refused(house, intent(2)) == ["reconciled"]
+    house.tell(account(house.at_ns))
+    assert of(IntentApproved, house.tell(intent(3))) != []
+
+
+def test_draining_takes_entries_back_and_opens_nothing() -> None:
+    house = House()
+    entry = one(SubmitOrder, house.tell(intent()))
+    assert one(CancelOrder, house.tell(DrainRequested("operator", "stop"))).order_id == entry.order_id
+    assert of(CancelOrder, house.tell(DrainRequested("operator", "stop"))) == []
+    assert "draining" in refused(house, small(2, PUT))
+
+
+def test_premium_spent_since_the_brokers_report_is_not_spent_twice() -> None:
+    house = House(cash="100000")
+    house.tell(account(house.at_ns, options_buying_power_usd=Decimal(5_000)))
+    house.quote(PUT, 1.95, 2.0)
+    house.tell(intent())
+    second = one(IntentApproved, house.tell(small(2, PUT)))
+    assert (second.contracts, second.headroom["buying_power"]) == (5, 5)
+    report = account(house.at_ns + 60 * NS, options_buying_power_usd=Decimal(5_000))
+    house.tell(report, after_s=60)
+    assert house.gate._book.unreported_usd(report.at_ns) == 0
+
+
+def test_without_trades_quotes_bars_and_foreign_timers_cost_nothing() -> None:
+    house = House()
+    assert house.tell(chain_quotes()) == []
+    assert house.tell(TimerFired("risk:flat:gone", START_NS)) == []
+    assert house.tell(TimerFired("desk:step:gone", START_NS)) == []
+    assert house.tell(TimerFired("other:x", START_NS)) == []
+
+
+def test_a_strategy_without_a_word_for_order_ids_is_our_fault() -> None:
+    house = House()
+    with pytest.raises(ProtocolError, match="no abbreviation"):
+        house.tell(intent(strategy="nobody"))
+
+
+def test_sequence_and_window() -> None:
+    house = House(gate_settings(next_sequence=41))
+    order = one(SubmitOrder, house.tell(intent(valid_until_ns=START_NS + 7 * NS)))
+    assert order.order_id == "tok-20260105-bo-000041"
+    assert order.window_end_ns == START_NS + 7 * NS
+
+
+# --------------------------------------------------------------------------------------------------- restart
+
+
+def stored(house: House) -> Stored:
+    """What a store would give back of everything that happened in a house."""
+    return Stored(
+        orders=of(SubmitOrder, house.all), advanced=of(OrderAdvanced, house.all), fills=of(OrderFilled, house.all),
+        ended=of(OrderClosed, house.all), intents=[intent()], opened=of(TradeOpened, house.all),
+        closed=of(TradeClosed, house.all), plans=of(ExitPlanAdvanced, house.all),
+        exits=of(ExitTriggered, house.all), latches=of(LatchChanged, house.all),
+    )  # fmt: skip
+
+
+def restarted(house: House) -> House:
+    """The same house with a new gate that was rebuilt from stored facts."""
+    gate = Gate(gate_settings(next_sequence=100))
+    gate.restore(stored(house))
+    house.gate = gate
+    handlers = house.engine.bus._handlers
+    for kind, handler in gate.handlers():
+        mine = [h for h in handlers[kind] if not isinstance(getattr(h, "__self__", None), Gate)]
+        handlers[kind] = [*mine, handler]
+    return house
+
+
+def test_a_restart_keeps_break_even_timers_and_the_intents_decided() -> None:
+    house = House()
+    order = filled_entry(house)
+    house.quote(CALL, 12.95, 13.05)
+    restarted(house)
+    out = house.tell(FeedChanged(Feed.STOCK, 2, FeedState.LIVE, "connected"))
+    assert one(SetTimer, out).timer_id == f"risk:flat:{order.trade_id}"
+    assert house.tell(FeedChanged(Feed.OPTION, 2, FeedState.LIVE, "connected")) == []
+    assert "duplicate_intent" in refused(house, intent())
+    out = house.quote(CALL, 9.9, 10.0)
+    assert one(ExitTriggered, out).rule == "breakeven"
+    assert one(SubmitOrder, out).order_id == "tok-20260105-bo-000100"
+    assert one(SubmitOrder, out).decision_id == order.decision_id
+
+
+def test_a_restart_keeps_a_triggered_stop_and_its_working_order() -> None:
+    house = House()
+    filled_entry(house)
+    sent = one(SendOrder, house.quote(CALL, 4.0, 4.1))
+    restarted(house)
+    assert of(SubmitOrder, house.quote(CALL, 9.0, 9.1)) == []
+    out = house.tell(SubmitReturned(sent.client_order_id, Outcome.REJECTED, None, "", "no"))
+    assert one(ExitTriggered, out).rule == "stop"
+    assert one(SubmitOrder, house.wait(3)).purpose is Purpose.STOP
+
+
+def test_a_restart_keeps_working_entries_latches_and_closed_trades() -> None:
+    house = House()
+    sent = one(SendOrder, filled_exit(house))
+    house.tell(execution(sent, "x2", 4, 4, "4.90"))
+    house.quote(PUT, 1.95, 2.0)
+    lost = one(SendOrder, house.tell(small(2, PUT)))
+    house.tell(SubmitReturned(lost.client_order_id, Outcome.UNKNOWN, None, "", "timed out"))
+    assert of(OrderAdvanced, house.all)[-1].to_state is OrderState.UNKNOWN
+    restarted(house)
+    rules = refused(house, small(3, PUT))
+    assert {"order_unknown", "duplicate_intent"} <= set(rules)
+    assert house.gate._halts.losses_in_a_row == 1
+    assert house.gate._exits.watches == {}
+
+
+def filled_exit(house: House) -> list[object]:
+    filled_entry(house)
+    return list(house.quote(CALL, 4.9, 5.0))
+
+
+def test_a_late_fill_opens_a_trade_again_and_it_is_watched() -> None:
+    house = House()
+    sent = one(SendOrder, house.tell(intent()))
+    house.tell(SubmitReturned(sent.client_order_id, Outcome.ACCEPTED, broker_order(sent), "", ""))
+    house.tell(OrderReported(BrokerEvent.CANCELED, broker_order(sent, "canceled"), house.at_ns))
+    assert one(OrderClosed, house.all).end == "canceled: by the broker"
+    late = execution(sent, "x1", 1, 1, "9.97")
+    assert one(TradeOpened, house.tell(late)).symbol == CALL
+    assert one(SubmitOrder, house.quote(CALL, 4.0, 4.1)).contracts == 1
+    assert plan().flat_ns > START_NS
