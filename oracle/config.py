@@ -54,7 +54,7 @@ class FeedSettings(_Section):
     """Supervision of the streams. ``canary_symbol`` is quoted so often that silence means a mute socket."""
 
     canary_symbol: str = Field("SPY", pattern=r"^[A-Z][A-Z0-9.]{0,9}$")
-    stale_after_s: float = Field(12.0, gt=0, le=120)
+    stale_after_s: float = Field(12.0, gt=0, le=900)
     option_quotes_limit: int = Field(200, ge=2, le=1000)
 
 
@@ -75,6 +75,12 @@ class LogSettings(_Section):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "console"] = "auto"
+    sd_prefix: bool = Field(False, description="journald priorities as <3>…<7> before each line, for systemd")
+
+    @property
+    def colour(self) -> bool | None:
+        """Whether people read it: None leaves it to whether standard error is a terminal."""
+        return {"auto": None, "json": False, "console": True}[self.format]
 
 
 class Config(_Section):

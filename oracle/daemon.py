@@ -5,6 +5,7 @@ effects, journal records. Invariant: a turn's durable messages are committed bef
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -21,10 +22,11 @@ from oracle.core.messages import (
     SendCancel,
     SendOrder,
     SetOptionSubscription,
+    Stamped,
 )
-from oracle.edgetimers import EdgeTimers
+from oracle.edgetimers import Clock, EdgeTimers
 from oracle.inbox import Inbox, Source
-from oracle.pacing import Beat, PacingClient
+from oracle.pacing import PacingClient
 
 log = structlog.get_logger("oracle.daemon")
 
@@ -39,20 +41,20 @@ BARRIER_TIMEOUT_S = 60.0
 class StorePort(Protocol):
     """What the daemon needs of the store."""
 
-    def needs_commit(self, messages: Sequence[Message]) -> bool:
-        """Whether a turn has anything that must last."""
-        ...
-
-    async def commit(self, turn: Turn) -> None:
-        """Make a turn's durable messages last, in one transaction."""
+    async def commit(self, messages: Sequence[Message], stamped: Stamped) -> int:
+        """Make a turn's durable messages last, in one transaction; returns how many there were."""
         ...
 
 
 class JournalPort(Protocol):
     """What the daemon needs of the journal."""
 
-    def record(self, turn: Turn) -> None:
-        """Append a turn's input and outputs."""
+    def write_input(self, stamped: Stamped) -> None:
+        """Append an input."""
+        ...
+
+    def write_outputs(self, seq: int, messages: Sequence[Message]) -> None:
+        """Append what a turn caused."""
         ...
 
 
@@ -77,14 +79,6 @@ class EdgesPort(Protocol):
         ...
 
 
-class Clock(Protocol):
-    """The clock port."""
-
-    def now_ns(self) -> int:
-        """UTC nanoseconds."""
-        ...
-
-
 class Daemon:
     """One inbox, one turn at a time."""
 
@@ -98,7 +92,8 @@ class Daemon:
         journal: JournalPort,
         clock: Clock,
         edge_timers: EdgeTimers,
-        observers: Sequence[Callable[[Turn], None]],
+        observers: Sequence[Callable[[Turn, float], None]],
+        check_edges: Callable[[], None],
     ) -> None:
         self._engine = engine
         self._inbox = inbox
@@ -108,6 +103,7 @@ class Daemon:
         self._clock = clock
         self._edge_timers = edge_timers
         self._observers = tuple(observers)
+        self._check_edges = check_edges
         self._stop = asyncio.Event()
 
     def request_stop(self, who: str, why: str) -> None:
@@ -129,7 +125,6 @@ class Daemon:
         while True:
             beat = await pacing.beat()
             advance_clock(beat.at_ns)
-            self._edge_timers.run_due(beat.at_ns)
             await self._settle(beat.sent)
             if beat.kind == "end" or self._stop.is_set():
                 return
@@ -138,6 +133,7 @@ class Daemon:
     async def _settle(self, sent: dict[str, int]) -> None:
         """Handle everything of one step: wait for all frames and answers, release in order, repeat until quiet."""
         while True:
+            self._edge_timers.run_due()
             await self._barrier(sent)
             at_ns = self._clock.now_ns()
             batch = self._inbox.take()
@@ -145,13 +141,15 @@ class Daemon:
             await self._perform(self._engine.advance(at_ns))
             for message in batch:
                 await self._perform(self._engine.handle(at_ns, message))
-            if not batch and self._edges.in_flight == 0 and len(self._inbox) == 0:
+            if not batch and self._edges.in_flight == 0 and len(self._inbox) == 0 and not self._edge_timer_is_due():
                 return
 
     async def _barrier(self, sent: dict[str, int]) -> None:
         changed = self._inbox.changed
         while not self._at_rest(sent):
+            self._check_edges()
             changed.clear()
+            self._edge_timers.run_due()
             if self._at_rest(sent):
                 return
             async with asyncio.timeout(BARRIER_TIMEOUT_S):
@@ -163,15 +161,19 @@ class Daemon:
         received = self._edges.received()
         return all(received.get(conn, count) >= count for conn, count in sent.items())
 
+    def _edge_timer_is_due(self) -> bool:
+        due_ns = self._edge_timers.next_ns()
+        return due_ns is not None and due_ns <= self._clock.now_ns()
+
     # ------------------------------------------------------------------------------------------- the wall drive
 
     async def run_wall(self) -> None:
         """Follow the wall clock until a stop request, then handle what is already waiting."""
         while True:
             await self._wait_for_work()
-            now_ns = self._clock.now_ns()
-            self._edge_timers.run_due(now_ns)
-            at_ns = max(now_ns, self._engine.at_ns)
+            self._check_edges()
+            self._edge_timers.run_due()
+            at_ns = max(self._clock.now_ns(), self._engine.at_ns)
             await self._perform(self._engine.advance(at_ns))
             for message in [*self._inbox.take(), *self._edges.drain_quotes(at_ns)]:
                 await self._perform(self._engine.handle(at_ns, message))
@@ -196,19 +198,22 @@ class Daemon:
 
     async def _perform(self, turns: Iterable[Turn]) -> None:
         """Store first, then effects, then journal and counters (ARCHITECTURE: edges 1, 2, 3)."""
-        for turn in turns:
-            if turn.messages and self._store.needs_commit((turn.stamped.input, *turn.messages)):
-                await self._store.commit(turn)
+        steps = iter(turns)
+        while True:
+            started_s = time.perf_counter()
+            turn = next(steps, None)
+            if turn is None:
+                return
+            took_s = time.perf_counter() - started_s
+            await self._store.commit(turn.messages, turn.stamped)
             for message in turn.messages:
                 if isinstance(message, EFFECTS):
                     self._edges.send(message)
-            self._journal.record(turn)
+            self._journal.write_input(turn.stamped)
+            self._journal.write_outputs(turn.stamped.seq, turn.messages)
             for observe in self._observers:
-                observe(turn)
+                observe(turn, took_s)
 
     def _next_timer_ns(self) -> int | None:
         due = [t for t in (self._engine.next_timer_ns, self._edge_timers.next_ns()) if t is not None]
         return min(due) if due else None
-
-
-__all__ = ["Beat", "Clock", "Daemon", "EdgesPort", "Effect", "JournalPort", "StorePort"]

@@ -5,6 +5,7 @@ Invariants: keys travel only in headers and appear in no text; a reply that cann
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -52,6 +53,7 @@ class Reply(msgspec.Struct, frozen=True):
         return 200 <= self.status < 300
 
 
+RequestSink = Callable[[str, str, float], None]
 HeaderSink = Callable[[Mapping[str, str]], None]
 
 
@@ -79,6 +81,8 @@ class RestClient:
         )
         self._session: aiohttp.ClientSession | None = None
         self.pending = 0
+        # Told of every request: endpoint and outcome in the metrics catalogue's words, wall seconds.
+        self.on_request: RequestSink = _unobserved
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -124,6 +128,22 @@ class RestClient:
         content = None if body is None else msgspec.json.encode(body)
         headers = None if body is None else {"Content-Type": "application/json"}
         self.pending += 1
+        started_s = time.perf_counter()
+        reply = await self._attempt(method, url, query, content, headers)
+        self.pending -= 1
+        self.on_request(endpoint_word(method, url), outcome_word(reply), time.perf_counter() - started_s)
+        return reply
+
+    async def _attempt(
+        self,
+        method: str,
+        url: str,
+        query: Mapping[str, str] | None,
+        content: bytes | None,
+        headers: Mapping[str, str] | None,
+    ) -> Reply:
+        if self._session is None:
+            return Reply(0, None, {}, "not sent: the session is not open")
         try:
             async with self._session.request(
                 method, url, params=query, data=content, headers=headers, allow_redirects=False
@@ -136,8 +156,41 @@ class RestClient:
             return Reply(0, None, {}, f"no answer in time ({type(error).__name__})")
         except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
             return Reply(0, None, {}, f"the connection failed ({type(error).__name__})")
-        finally:
-            self.pending -= 1
+
+
+def _unobserved(_endpoint: str, _outcome: str, _seconds: float) -> None:
+    """Nobody counts."""
+
+
+# Longest path first: a path is named by the first fragment that it contains.
+_ENDPOINTS = (
+    (wire.ORDER_BY_CLIENT_ID_PATH, "look_up"),
+    (wire.ORDERS_PATH, "orders"),
+    (wire.FILLS_PATH, "activities"),
+    (wire.ACCOUNT_PATH, "account"),
+    (wire.POSITIONS_PATH, "positions"),
+    (wire.CLOCK_PATH, "clock"),
+    (wire.CALENDAR_PATH, "calendar"),
+    (wire.CONTRACTS_PATH, "contracts"),
+    (wire.STOCK_BARS_PATH, "bars"),
+    (wire.STOCK_LATEST_QUOTES_PATH, "quotes"),
+    (wire.OPTION_SNAPSHOTS_PATH, "snapshots"),
+)
+
+
+def endpoint_word(method: str, url: str) -> str:
+    """The short name of what a request asks for; ``other`` when it has none."""
+    name = next((word for path, word in _ENDPOINTS if path in url), "other")
+    return {("orders", "POST"): "submit", ("orders", "DELETE"): "cancel"}.get((name, method), name)
+
+
+def outcome_word(reply: Reply) -> str:
+    """A reply as one word: accepted, rejected, throttled, not_found or unknown."""
+    if reply.status in (404, 429):
+        return "not_found" if reply.status == 404 else "throttled"
+    if 200 <= reply.status < 300:
+        return "accepted"
+    return "rejected" if 400 <= reply.status < 500 else "unknown"
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes | None:

@@ -1,4 +1,4 @@
-"""When the broker's account is read: at start, after every reconnect, every 30 s in session, after trading, at the close.
+"""When the broker's account is read: at start, after a reconnect, every 30 s in session, after fills, at the close.
 
 Inputs: FeedChanged, SessionOpened, SessionClosed, OrderClosed, AccountReported, its own timer. Output: ReadAccount.
 Invariant: one read at a time is asked for; a failed read is asked for again.

@@ -94,6 +94,9 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric(
         "oracle_inputs_total", COUNTER, "Inputs that the core handled (quotes are conflated).", ("feed=source", "type")
     ),
+    Metric(
+        "oracle_feed_invalid_messages_total", COUNTER, "Messages that could not be used, skipped.", ("feed=source",)
+    ),
     Metric("oracle_event_lag_seconds", HISTOGRAM, "Vendor's time to the core, per input.", ("feed",), _DELAY_S),
     Metric("oracle_turn_duration_seconds", HISTOGRAM, "Time to handle one input in the core.", (), _FAST_S),
     Metric("oracle_inbox_depth", GAUGE, "Inputs waiting for the core.", ("lane",)),

@@ -100,6 +100,7 @@ class Observer:
             for child in self._children[name].values():
                 child.set(math.nan)
         self._epochs: dict[str, int] = {}
+        self._invalid: dict[str, int] = {}
         self._orders: dict[str, tuple[str, int]] = {}
         self._sent_ns: dict[str, int] = {}
         self._latches: set[str] = set()
@@ -162,6 +163,13 @@ class Observer:
         for (name, value), child in self._children["oracle_feed_state"].items():
             if name == feed:
                 child.set(value == state)
+
+    def set_invalid(self, feed: str, total: int) -> None:
+        """Say how many of a source's messages have been skipped so far."""
+        known = self._invalid.get(feed, 0)
+        if total > known:
+            self._get("oracle_feed_invalid_messages_total", feed).inc(total - known)
+            self._invalid[feed] = total
 
     def set_inbox_depth(self, ordered: int, conflated: int) -> None:
         """Say how many inputs wait."""

@@ -23,7 +23,7 @@ _LOW_STEPS = 3  # measured over log moneyness 0 to 16 and total volatility 1e-5 
 _HIGH_STEPS = 4
 
 
-def black_forward(  # noqa: PLR0917 the field's order of arguments
+def black_forward(
     forward: Floats,
     strike: Floats,
     years: Floats,
@@ -87,7 +87,7 @@ def gamma(forward: Floats, strike: Floats, years: Floats, vol: Floats, discount:
     return np.where(valid & np.isfinite(value), value, np.nan)
 
 
-def implied_vol(  # noqa: PLR0917 the field's order of arguments
+def implied_vol(
     price: Floats,
     forward: Floats,
     strike: Floats,

@@ -43,7 +43,12 @@ def build_ladder(
         price = tick_down(raw, ticks.tick(raw)) if side is Side.BUY else tick_up(raw, ticks.tick(raw))
         if price > 0 and (not prices or side.sign * (price - prices[-1]) > 0):
             prices.append(price)
-    return tuple(LadderStep(limit_usd=price, stand_s=settings.stand_s) for price in prices)
+    if not prices:
+        return ()
+    # The last step is the far touch: it keeps standing there, so that a market that comes back still fills it.
+    rest_s = max(settings.stand_s, settings.window_s - settings.stand_s * (len(prices) - 1))
+    steps = [LadderStep(limit_usd=price, stand_s=settings.stand_s) for price in prices]
+    return (*steps[:-1], LadderStep(limit_usd=prices[-1], stand_s=rest_s))
 
 
 def market_ladder(settings: LadderSettings) -> tuple[LadderStep, ...]:

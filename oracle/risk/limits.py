@@ -120,14 +120,16 @@ class LadderSettings(BaseModel):
     """How limit orders walk from the mid to the far touch, and how long orders may stand.
 
     ``fractions`` are shares of the spread beyond the mid, rising; 0.5 is the far touch. ``stand_s`` is how long one
-    limit stands, ``market_stand_s`` how long a market exit may stay unfilled before it is taken back and sent again.
-    ``retry_s`` spaces two exit orders of one trade; rejected market exits back off from it up to ``max_backoff_s``.
+    limit stands, ``window_s`` how long the whole order may work: the last step stands until then. ``market_stand_s``
+    is how long a market exit may stay unfilled before it is taken back and sent again. ``retry_s`` spaces two exit
+    orders of one trade; rejected market exits back off from it up to ``max_backoff_s``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     fractions: tuple[Decimal, ...] = (Decimal(0), Decimal("0.25"), Decimal("0.40"), Decimal("0.50"))
     stand_s: float = Field(5.0, gt=0, le=120, allow_inf_nan=False)
+    window_s: float = Field(60.0, gt=0, le=600, allow_inf_nan=False)
     market_stand_s: float = Field(60.0, gt=0, le=600, allow_inf_nan=False)
     retry_s: float = Field(3.0, ge=1, le=60, allow_inf_nan=False)
     max_backoff_s: float = Field(60.0, ge=1, le=300, allow_inf_nan=False)

@@ -194,4 +194,5 @@ def _trade_rates(chain: Chain, spot: float, ahead: Ints) -> Floats:
     """Trades a second by nearness to the money at the open: 0.02 at the money today, 0.0001 far away."""
     z = np.abs(np.log(chain.strike / spot)) / (0.01 * np.sqrt(ahead + 1.0))
     near = np.where(z <= 0.7, 0.02, np.where(z <= 1.5, 0.006, np.where(z <= 3.0, 0.001, 0.0001)))
-    return near / np.sqrt(ahead + 1.0)
+    rates: Floats = near / np.sqrt(ahead + 1.0)
+    return rates

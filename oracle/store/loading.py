@@ -88,7 +88,7 @@ class Loaded(msgspec.Struct, frozen=True):
     @property
     def last_equity(self) -> EquityMarked | None:
         """The newest equity mark of any kind, or None."""
-        return self.equity[-1] if self.equity else None
+        return self.equity[-1] if len(self.equity) else None
 
     @property
     def working(self) -> tuple[SubmitOrder, ...]:

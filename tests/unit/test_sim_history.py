@@ -12,7 +12,7 @@ import pytest
 
 from oracle.calendar import load_sessions
 from oracle.core.errors import ConfigurationError, ProtocolError
-from oracle.core.sessions import MINUTE_NS, NS, NS, SessionTable
+from oracle.core.sessions import MINUTE_NS, NS, SessionTable
 from oracle.sim.history import RecordedMarket
 from oracle.sim.source import Touch
 

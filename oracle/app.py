@@ -1,0 +1,322 @@
+"""The composition root: the only place that knows every part and which clock is used.
+
+Inputs: a validated Config and a state folder. Output: a finished run. Order of start: store, calendar, core restored
+from the store, edges, console; order of stop: edges, console, journal, store.
+"""
+
+import asyncio
+import datetime as dt
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from oracle import __version__
+from oracle.alpaca import wire
+from oracle.calendar import load_sessions
+from oracle.config import Config
+from oracle.console.server import Console
+from oracle.core.clock import VirtualClock
+from oracle.core.engine import Engine, Turn
+from oracle.core.equity import EquityKeeper, Marks
+from oracle.core.errors import ConfigurationError
+from oracle.core.ledger import Ledger
+from oracle.core.market import MarketState
+from oracle.core.messages import JournalOpened, OrderFilled, TradeOpened
+from oracle.core.sessions import NS, SessionTable
+from oracle.daemon import Daemon
+from oracle.edges import Edges, fault_of
+from oracle.edgetimers import EdgeTimers
+from oracle.eventlog import EventLog
+from oracle.execution.account import AccountReader
+from oracle.execution.desk import Desk
+from oracle.execution.reconcile import Reconciler
+from oracle.execution.works import DeskSettings
+from oracle.inbox import Inbox
+from oracle.metrics.catalogue import Labels
+from oracle.metrics.observer import Observer
+from oracle.monitor import Monitor
+from oracle.options.chain import Chains
+from oracle.options.keeper import ChainKeeper
+from oracle.pacing import PacingClient, Welcome
+from oracle.risk.gate import Gate, GateSettings, Stored
+from oracle.risk.limits import DEFAULT_BETAS
+from oracle.risk.rules import RULES
+from oracle.running import Core, Running
+from oracle.store.journal import JournalWriter, journal_path
+from oracle.store.loading import Loaded
+from oracle.store.sqlite import Store
+from oracle.strategies import registry
+from oracle.strategies.runner import StrategyRunner
+from oracle.tally import Tally
+
+log = structlog.get_logger("oracle.app")
+CALENDAR_BEFORE_DAYS, CALENDAR_AFTER_DAYS = 150, 400
+"""PRODUCT section 7: cash interest is not in the P&L; the risk-free rate of discounting is likewise 0."""
+RATE_PER_YEAR = 0.0
+SIM_PLAN_FEED = "indicative"
+
+
+class WallClock:
+    """UTC from the operating system, never decreasing."""
+
+    def __init__(self) -> None:
+        self._last_ns = 0
+
+    def now_ns(self) -> int:
+        """UTC nanoseconds."""
+        self._last_ns = max(self._last_ns, time.time_ns())
+        return self._last_ns
+
+
+@dataclass(slots=True)
+class Result:
+    """What a finished run leaves."""
+
+    tally: Tally
+    inputs_sha256: str
+    decisions_sha256: str
+    database: Path
+    journal: Path
+    metrics_file: Path
+    declared: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    labels: Sequence[str] = field(default_factory=tuple)
+
+
+def build_core(config: Config, table: SessionTable, loaded: Loaded) -> Core:
+    """Make the actors, restore them from the store and subscribe them in their fixed order.
+
+    Raises:
+        ConfigurationError: a strategy or one of its settings is wrong.
+    """
+    strategies = tuple(registry.load(name, settings) for name, settings in sorted(config.strategies.items()))
+    age_s = float(config.risk.max_option_quote_age_s)
+    market, ledger = MarketState(), Ledger()
+    chains = Chains(table, rate_per_year=RATE_PER_YEAR, max_age_s=max(60.0, age_s))
+    equity = EquityKeeper(ledger, Marks(market, chains, age_s))
+    ahead: dict[str, int] = {}
+    for strategy in strategies:
+        for symbol in strategy.universe:
+            ahead[symbol] = max(ahead.get(symbol, 0), strategy.max_expiry_sessions)
+    keeper = ChainKeeper(ahead, config.feeds.option_quotes_limit)
+    runner = StrategyRunner(strategies)
+    gate = Gate(
+        GateSettings(
+            limits=config.risk,
+            ladder=config.ladder,
+            betas={**DEFAULT_BETAS, **config.betas},
+            abbreviations={s.name: abbreviation(s.name) for s in strategies},
+            token=loaded.token,
+            next_sequence=loaded.next_order_sequence,
+            config_fingerprint=config.fingerprint(),
+            live=False,
+        )
+    )
+    desk = Desk(DeskSettings(config.fees.modelled_per_contract_usd))
+    reconciler = Reconciler()
+    ledger.restore(loaded.books)
+    equity.restore(loaded.last_equity)
+    runner.restore(failure.strategy for failure in loaded.failures)
+    for intent in loaded.intents:
+        for strategy in strategies:
+            if strategy.name == intent.strategy:
+                strategy.on_intent_sent(intent.intent_id)
+    gate.restore(
+        Stored(
+            orders=loaded.submits, advanced=loaded.order_events, fills=loaded.fills, ended=loaded.order_ends,
+            intents=loaded.intents, opened=loaded.opened, closed=loaded.closed, plans=loaded.phases,
+            exits=loaded.triggered, latches=loaded.latches,
+        )
+    )  # fmt: skip
+    desk.restore(loaded.submits, loaded.order_events, loaded.fills, loaded.order_ends, loaded.foreign)
+    reconciler.restore(loaded.order_events, loaded.fills, loaded.foreign)
+    engine = Engine(table, market, chains, ledger, equity)
+    for actor in (chains, keeper, runner, gate, desk, AccountReader(), reconciler):
+        engine.bus.subscribe(actor.handlers())
+    return Core(engine, ledger, market, gate, strategies)
+
+
+def abbreviation(strategy: str) -> str:
+    """A short word for order ids: the initials of the name's parts."""
+    return "".join(part[0] for part in strategy.split("_"))
+
+
+async def run(
+    config: Config,
+    state: Path,
+    *,
+    token: str | None = None,
+    on_running: Callable[[Running], None] | None = None,
+) -> Result:
+    """Run the daemon until the exchange's end (sim) or a signal.
+
+    Args:
+        config: validated settings.
+        state: the folder of database and journal; made when missing.
+        token: the instance token of a new database; simulations pass one so that order ids repeat.
+        on_running: called once everything is connected and before the first step.
+
+    Raises:
+        ConfigurationError: settings, keys, addresses or the state folder are wrong.
+        RemoteError: the exchange or broker went away.
+        StoreError: something that must last could not be written.
+    """
+    async with AsyncExitStack() as stack:
+        pacing, welcome, clock = await _time_source(config, stack)
+        now_ns = clock.now_ns()
+        table = _calendar(now_ns)
+        observer = _observer(config, now_ns)
+        store = await Store.open(
+            state, config.mode, now_ns, token=token, feed=_option_feed(config), on_commit_s=observer.observe_commit
+        )
+        stack.push_async_callback(store.close)
+        loaded = await store.load()
+        core = build_core(config, table, loaded)
+        opened = JournalOpened(__version__, config.mode, config.fingerprint(), now_ns, b"")
+        path = journal_path(state, time.time_ns())
+        journal = JournalWriter(path, opened)
+        stack.callback(journal.close)
+        inbox = Inbox()
+        timers = EdgeTimers(clock, inbox.changed.set)
+        edges = await stack.enter_async_context(_edges(config, core, table, inbox, timers))
+        edges.rest.on_request = observer.observe_request
+        tally = Tally()
+        daemon = Daemon(
+            engine=core.engine, inbox=inbox, edges=edges, store=store, journal=journal, clock=clock,
+            edge_timers=timers, check_edges=fault_of(edges),
+            observers=(tally.on_turn, _counted(observer), EventLog().on_turn, _held_watch(core, edges)),
+        )  # fmt: skip
+        running = Running(config, core, tally, clock, table, welcome, state)
+        observer.restore(loaded.working, loaded.latches, _still_open(loaded))
+        monitor = Monitor(observer, running, edges, inbox, store.probe)
+        console = Console(monitor.probes())
+        port = await console.start(config.console.port)
+        stack.push_async_callback(console.stop)
+        running.metrics_url = f"http://127.0.0.1:{port}/metrics"
+        stack.callback(asyncio.create_task(monitor.run()).cancel)
+        _handle_signals(daemon, stack)
+        core.engine.start(now_ns)
+        await _first_reads(core, edges, table, now_ns)
+        edges.start()
+        if on_running is not None:
+            on_running(running)
+        if pacing is not None and isinstance(clock, VirtualClock):
+            await daemon.run_paced(pacing, clock.advance)
+        else:
+            await daemon.run_wall()
+        metrics_file = state / "metrics.prom"
+        metrics_file.write_bytes(observer.text())
+        journal.close()
+        log.info("stopped", inputs=journal.inputs, inputs_sha256=journal.inputs_sha256)
+        return Result(
+            tally, journal.inputs_sha256, journal.decisions_sha256, store.path, path, metrics_file,
+            welcome.declared if welcome else (), welcome.labels if welcome else (),
+        )  # fmt: skip
+
+
+async def _time_source(
+    config: Config, stack: AsyncExitStack
+) -> tuple[PacingClient | None, Welcome | None, VirtualClock | WallClock]:
+    if config.mode != "sim":
+        return None, None, WallClock()
+    sim = config.sim
+    pacing = PacingClient(sim.url, sim.key.get_secret_value(), sim.secret.get_secret_value(), sim.speed)
+    welcome = await pacing.connect()
+    stack.push_async_callback(pacing.close)
+    return pacing, welcome, VirtualClock(welcome.at_ns)
+
+
+def _calendar(now_ns: int) -> SessionTable:
+    today = dt.datetime.fromtimestamp(now_ns // NS, dt.UTC).date()
+    before, after = dt.timedelta(days=CALENDAR_BEFORE_DAYS), dt.timedelta(days=CALENDAR_AFTER_DAYS)
+    return load_sessions(today - before, today + after)
+
+
+def _option_feed(config: Config) -> str:
+    return "opra" if config.alpaca.plan == "algo_trader_plus" else "indicative"
+
+
+def _edges(config: Config, core: Core, table: SessionTable, inbox: Inbox, timers: EdgeTimers) -> Edges:
+    endpoints, credentials = _account(config)
+    universe = sorted({symbol for strategy in core.strategies for symbol in strategy.universe})
+    return Edges(
+        endpoints=endpoints, credentials=credentials, table=table, inbox=inbox, timers=timers, universe=universe,
+        canary=config.feeds.canary_symbol, stale_after_s=config.feeds.stale_after_s,
+        option_limit=config.feeds.option_quotes_limit, requests_per_min=config.alpaca.trading_requests_per_min,
+    )  # fmt: skip
+
+
+def _account(config: Config) -> tuple[wire.Endpoints, wire.Credentials]:
+    plus = config.alpaca.plan == "algo_trader_plus"
+    stock_feed: wire.StockFeed = "sip" if plus else "iex"
+    option_feed: wire.OptionFeed = "opra" if plus else "indicative"
+    if config.mode == "sim":
+        sim = config.sim
+        credentials = wire.Credentials(sim.key.get_secret_value(), sim.secret.get_secret_value())
+        return wire.one_host_endpoints(sim.url, stock_feed=stock_feed, option_feed=option_feed), credentials
+    key, secret = config.alpaca.key, config.alpaca.secret
+    if key is None or secret is None:
+        missing = "alpaca.key" if key is None else "alpaca.secret"
+        fix = f"set ORACLE_{missing.upper().replace('.', '__')} or the credential {missing.replace('.', '-')}"
+        raise ConfigurationError(missing, "paper trading needs it", fix)
+    stream = config.alpaca.stream_url
+    endpoints = wire.Endpoints(
+        trading_url=config.alpaca.trading_url,
+        data_url=config.alpaca.data_url,
+        stock_stream_url=stream + wire.STOCK_STREAM_PATH.format(feed=stock_feed),
+        option_stream_url=stream + wire.OPTION_STREAM_PATH.format(feed=option_feed),
+        trading_stream_url="ws" + config.alpaca.trading_url.removeprefix("http") + wire.TRADING_STREAM_PATH,
+        stock_feed=stock_feed,
+        option_feed=option_feed,
+    )
+    return endpoints, wire.Credentials(key.get_secret_value(), secret.get_secret_value())
+
+
+async def _first_reads(core: Core, edges: Edges, table: SessionTable, now_ns: int) -> None:
+    """Warm up from earlier sessions' bars, so that indicators are ready before the first live one."""
+    session = table.current_or_next(now_ns)
+    if session is None:
+        raise ConfigurationError("date", "no session is known from here on", "update exchange-calendars")
+    wanted = max((strategy.warmup_sessions for strategy in core.strategies), default=0)
+    earlier = table.before(session.date, wanted)
+    if earlier:
+        count = await edges.warm_up(earlier[0].open_ns, now_ns)
+        log.info("warmed_up", bars=count, sessions=len(earlier))
+    await edges.read_daily_ivs()
+
+
+def _held_watch(core: Core, edges: Edges) -> Callable[[Turn, float], None]:
+    """Tell the conflator which legs are held whenever a fill changes them."""
+
+    def on_turn(turn: Turn, _seconds: float) -> None:
+        if any(isinstance(message, OrderFilled) for message in turn.messages):
+            edges.set_held(p.symbol for p in core.ledger.positions())
+
+    return on_turn
+
+
+def _observer(config: Config, now_ns: int) -> Observer:
+    build = {"version": __version__, "mode": config.mode, "config": config.fingerprint()}
+    rules = tuple(sorted(rule.__name__ for rule in RULES))
+    return Observer(Labels(strategy=tuple(sorted(config.strategies)), rule=rules), build, now_ns)
+
+
+def _counted(observer: Observer) -> Callable[[Turn, float], None]:
+    return lambda turn, seconds: observer.observe_turn(turn.stamped, turn.messages, seconds)
+
+
+def _still_open(loaded: Loaded) -> list[TradeOpened]:
+    closed = {trade.trade_id for trade in loaded.closed}
+    return [trade for trade in loaded.opened if trade.trade_id not in closed]
+
+
+def _handle_signals(daemon: Daemon, stack: AsyncExitStack) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, daemon.request_stop, "signal", number.name)
+        stack.callback(loop.remove_signal_handler, number)

@@ -1,0 +1,82 @@
+"""``oracle exchange``: the embedded Alpaca-compatible exchange as a process of its own, on loopback."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from oracle.cli.options import (
+    DateOption,
+    PlanOption,
+    SeedOption,
+    SessionsOption,
+    SourceOption,
+    UnderlyingOption,
+)
+from oracle.core.errors import ConfigurationError
+
+
+def exchange(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)] = 8787,
+    seed: SeedOption = 1,
+    date: DateOption = None,
+    sessions: SessionsOption = 1,
+    source: SourceOption = None,
+    underlying: UnderlyingOption = None,
+    plan: PlanOption = "basic",
+    cash: Annotated[str, typer.Option(help="Starting cash in USD.")] = "100000",
+    hold: Annotated[bool, typer.Option(help="Stand still until a paced client is ready.")] = False,
+    until_stdin_closes: Annotated[bool, typer.Option(help="End when standard input closes.", hidden=True)] = False,
+) -> None:
+    """Serve REST and the three websockets of Alpaca for a generated or recorded market.
+
+    Prints one JSON line with the address once it answers. Key and secret are those of settings [sim].
+    """
+    import asyncio
+    import contextlib
+
+    import orjson
+
+    from oracle import logs
+    from oracle.config import load
+    from oracle.markets import build_market
+    from oracle.sim.config import ExchangeConfig
+    from oracle.sim.server import serve
+
+    settings = load()
+    table, market = build_market(seed=seed, date=date, sessions=sessions, source=source, underlying=underlying)
+    fields: dict[str, Any] = {
+        "port": port, "hold": hold, "seed": seed, "plan": plan, "starting_cash_usd": cash,
+        "key": settings.sim.key.get_secret_value(), "secret": settings.sim.secret.get_secret_value(),
+    }  # fmt: skip
+    try:
+        config = ExchangeConfig(**fields)
+    except ValueError as error:
+        first = error.errors(include_url=False, include_input=False)[0] if hasattr(error, "errors") else {}
+        field = str(first.get("loc", ("exchange",))[0])
+        raise ConfigurationError(f"--{field}", str(first.get("msg", error)), "see oracle exchange --help") from None
+    logs.configure_logging(
+        settings.logs.level, secrets=settings.secrets(), colour=settings.logs.colour, sd_prefix=settings.logs.sd_prefix
+    )
+
+    def on_ready(bound_port: int) -> None:
+        sys.stdout.write(orjson.dumps({"url": f"http://127.0.0.1:{bound_port}"}).decode() + "\n")
+        sys.stdout.flush()
+
+    async def main() -> None:
+        serving = asyncio.create_task(serve(config, market, table, on_ready))
+        waiting: set[asyncio.Future[Any]] = {serving}
+        if until_stdin_closes:
+            # A parent that dies takes its exchange with it: the pipe closes whatever killed the parent.
+            waiting.add(asyncio.create_task(asyncio.to_thread(sys.stdin.read)))
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            await serving
+        serving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+
+    try:
+        asyncio.run(main())
+    except OSError as error:
+        raise ConfigurationError("--port", f"{port} cannot be bound ({error.strerror})", "choose another") from None

@@ -1,0 +1,33 @@
+"""Options that several commands share, declared once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+StateOption = Annotated[
+    Path, typer.Option("--state", help="Folder of database and journal.", envvar=[], show_default=True)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines on standard output.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="Settings in TOML; see docs/configuration.md.", show_default=False)
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="One setting, e.g. --set risk.consecutive_losses=2. Repeatable.", metavar="NAME=VALUE"),
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the generated market.")]
+SessionsOption = Annotated[int, typer.Option("--sessions", min=1, max=260, help="How many trading days.")]
+DateOption = Annotated[
+    str | None, typer.Option("--date", help="First session, YYYY-MM-DD (default 2026-01-05).", show_default=False)
+]
+SourceOption = Annotated[
+    Path | None,
+    typer.Option("--source", help="Replay a recorded day from this folder instead.", show_default=False),
+]
+UnderlyingOption = Annotated[
+    str | None, typer.Option("--underlying", help="The recorded day's underlying.", show_default=False)
+]
+PlanOption = Annotated[str, typer.Option("--plan", help="Data plan: basic (200 option quotes) or plus (1,000).")]
+
+DEFAULT_STATE = Path("state")

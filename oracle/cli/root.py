@@ -1,0 +1,20 @@
+"""The tree of commands. Each family is a small file; heavy imports stay inside the commands."""
+
+import typer
+
+from oracle.cli import demo, exchange, run, show
+
+app = typer.Typer(
+    name="oracle",
+    help="A trading daemon for options at Alpaca that proves a strategy on paper before a dollar is at risk.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo")(demo.demo)
+app.command("exchange")(exchange.exchange)
+app.command("run")(run.run)
+app.command("status")(show.status)
+app.command("positions")(show.positions)
+app.command("orders")(show.orders)
+app.command("trades")(show.trades)

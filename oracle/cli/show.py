@@ -1,0 +1,156 @@
+"""``oracle status|positions|orders|trades``: what the store holds, while the daemon runs or after.
+
+Inputs: a state folder. Outputs: aligned tables for people, JSON for machines. Nothing here writes.
+"""
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from oracle.cli.newyork import new_york
+from oracle.cli.options import DEFAULT_STATE, JsonOption, StateOption
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+NUMERIC = frozenset(("qty", "average", "cost USD", "filled", "worst", "n", "entry", "exit", "slippage", "net P&L USD"))
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many, newest first.")]
+
+
+def status(state: StateOption = DEFAULT_STATE, json: JsonOption = False) -> None:
+    """Show the account, the session, breakers, working orders and the last comparison with the broker."""
+    from oracle.store import read
+
+    with read.reading(state) as db:
+        facts = read.status(db)
+    if json:
+        _print_json(facts)
+        return
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    equity, session, compared = facts["equity"], facts["session"], facts["reconcile"]
+    table.add_row("mode", facts["mode"])
+    if session is not None:
+        table.add_row("session", f"{session['date']}  trades closed {session['trades_closed']}")
+    if equity is not None:
+        table.add_row("equity", f"{_usd(equity['equity_usd'])} USD at {_when(equity['at_ns'])}")
+        table.add_row(
+            "day start, peak", f"{_usd(equity['day_start_equity_usd'])}, {_usd(equity['peak_equity_usd'])} USD"
+        )
+        table.add_row("realised today", f"{equity['realized_today_usd']:+,.2f} USD")
+    for name in ("open_trades", "closed_trades", "working_orders", "unknown_orders", "foreign_executions"):
+        table.add_row(name.replace("_", " "), str(facts[name]))
+    active = [latch["latch"] for latch in facts["latches"] if latch["active"]]
+    table.add_row("breakers set", ", ".join(active) or "none")
+    if compared is not None:
+        verdict = "; ".join(compared["differences"]) or "ledger and broker agree"
+        table.add_row("compared", f"{verdict} ({_when(compared['at_ns'])})")
+    _print(table)
+
+
+def positions(state: StateOption = DEFAULT_STATE, json: JsonOption = False) -> None:
+    """Show what is held, folded from the fills."""
+    from oracle.store import read
+
+    with read.reading(state) as db:
+        rows = read.positions(db)
+    _show(rows, json, "no positions", {
+        "symbol": lambda r: r["symbol"], "qty": lambda r: f"{r['qty']:+d}",
+        "average": lambda r: _price(r["avg_price_usd"]), "cost USD": lambda r: _usd(r["cost_usd"]),
+    })  # fmt: skip
+
+
+def orders(
+    state: StateOption = DEFAULT_STATE,
+    json: JsonOption = False,
+    working: Annotated[bool, typer.Option("--working", help="Only those that can still fill.")] = False,
+    limit: LimitOption = 50,
+) -> None:
+    """Show orders with their ladder, newest first."""
+    from oracle.store import read
+
+    with read.reading(state) as db:
+        rows = read.orders(db, working_only=working, limit=limit)
+    _show(rows, json, "no orders", {
+        "order": lambda r: r["order_id"], "when": lambda r: _when(r["recorded_ns"]), "why": lambda r: r["purpose"],
+        "side": lambda r: r["side"], "contract": lambda r: r["symbol"],
+        "filled": lambda r: f"{r['filled']}/{r['contracts']}",
+        "worst": lambda r: "market" if r["worst_price_usd"] is None else _price(r["worst_price_usd"]),
+        "state": lambda r: r["end_reason"] or r["state"],
+    })  # fmt: skip
+
+
+def trades(state: StateOption = DEFAULT_STATE, json: JsonOption = False, limit: LimitOption = 50) -> None:
+    """Show round trips, newest first: prices, slippage, fees, P&L net of modelled fees, and why each ended."""
+    from oracle.store import read
+
+    with read.reading(state) as db:
+        rows = read.trades(db, limit=limit)
+    _show(rows, json, "no trades", {
+        "trade": lambda r: r["trade_id"], "contract": lambda r: r["symbol"], "opened": lambda r: _when(r["opened_ns"]),
+        "closed": lambda r: "open" if r["closed_ns"] is None else _when(r["closed_ns"]),
+        "n": lambda r: _or_unknown(r["contracts"], str), "entry": lambda r: _or_unknown(r["entry_price_usd"], _price),
+        "exit": lambda r: _or_unknown(r["exit_price_usd"], _price),
+        "slippage": lambda r: _or_unknown(r["slippage_usd"], _usd),
+        "net P&L USD": lambda r: _or_unknown(r["net_pnl_usd"], lambda v: f"{v:+,.2f}"),
+        "ended by": lambda r: r["exit_rule"] or "",
+    })  # fmt: skip
+
+
+def _show(rows: list[dict[str, Any]], json: bool, nothing: str, columns: dict[str, Any]) -> None:
+    if json:
+        _print_json(rows)
+        return
+    if not rows:
+        print(nothing)
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        numeric = name in NUMERIC
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(str(make(row)) for make in columns.values()))
+    _print(table)
+
+
+def _print(table: "Table") -> None:
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        # A pipe has no width: rows stay whole for grep and awk.
+        console = Console(width=240)
+    console.print(table)
+
+
+def _print_json(value: Any) -> None:
+    import orjson
+
+    print(orjson.dumps(value, default=_plain, option=orjson.OPT_INDENT_2).decode())
+
+
+def _plain(value: Any) -> str:
+    """Decimals are written as exact text: JSON numbers are read as floats."""
+    if isinstance(value, Decimal):
+        return f"{value.normalize():f}"
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _when(at_ns: int) -> str:
+    return new_york(at_ns, "%Y-%m-%d %H:%M:%S")
+
+
+def _usd(amount: Decimal) -> str:
+    return f"{amount:,.2f}"
+
+
+def _price(amount: Decimal) -> str:
+    return f"{amount:.4f}".rstrip("0").rstrip(".") if amount % Decimal("0.01") else f"{amount:.2f}"
+
+
+def _or_unknown(value: Any, form: Any) -> str:
+    return "unknown" if value is None else form(value)

@@ -1,0 +1,129 @@
+"""What a run came to, counted from its turns: the figures that ``oracle demo`` prints.
+
+Inputs: turns. Outputs: counts, money as Decimal. Invariant: every figure is derived from messages; nothing is set.
+"""
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from oracle.core.engine import Turn
+from oracle.core.messages import (
+    Bar,
+    EquityMarked,
+    IntentApproved,
+    IntentRefused,
+    LatchChanged,
+    Message,
+    NoData,
+    NoSignal,
+    OrderFilled,
+    Quote,
+    Reconciled,
+    SessionClosed,
+    SessionOpened,
+    StrategyFailed,
+    SubmitOrder,
+    TradeClosed,
+    TradeOpened,
+)
+from oracle.core.messages import Intent as IntentMessage
+from oracle.core.money import ZERO
+
+RECENT = 12
+NEVER_NS = 2**63 - 1
+SHOWN = (IntentApproved, IntentRefused, OrderFilled, TradeClosed, LatchChanged, StrategyFailed)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of one run, and the last events for the live view as (at_ns, message)."""
+
+    sessions: int = 0
+    bars: int = 0
+    intents: int = 0
+    refusals: int = 0
+    orders: int = 0
+    fills: int = 0
+    realized_pnl_usd: Decimal = ZERO
+    fees_broker_usd: Decimal = ZERO
+    fees_modelled_usd: Decimal = ZERO
+    equity: EquityMarked | None = None
+    refusals_by_rule: Counter[str] = field(default_factory=Counter)
+    reasons: dict[tuple[str, str], str] = field(default_factory=dict)
+    trades: list[TradeClosed] = field(default_factory=list)
+    open_trades: dict[str, TradeOpened] = field(default_factory=dict)
+    mids: dict[str, float | None] = field(default_factory=dict)
+    recent: deque[tuple[int, Message]] = field(default_factory=lambda: deque(maxlen=RECENT))
+    differences: tuple[str, ...] = ()
+    at_ns: int = 0
+    session_open_ns: int = NEVER_NS
+
+    def on_turn(self, turn: Turn, _seconds: float = 0.0) -> None:
+        """Count a turn."""
+        stamped = turn.stamped
+        self.at_ns = stamped.at_ns
+        source = stamped.input
+        if type(source) is Quote:
+            self.mids[source.symbol] = source.mid
+        elif type(source) is Bar and (not source.backfilled or source.start_ns >= self.session_open_ns):
+            # A bar of this session that came by back-fill, after a reconnect, has been processed as well.
+            self.bars += 1
+        for message in turn.messages:
+            self._count(message)
+            if isinstance(message, SHOWN):
+                self.recent.append((stamped.at_ns, message))
+
+    def _count(self, message: Message) -> None:
+        match message:
+            case IntentMessage():
+                self.intents += 1
+            case IntentRefused():
+                self.refusals += 1
+                self.refusals_by_rule.update(r.rule for r in message.refusals)
+            case SubmitOrder():
+                self.orders += 1
+            case OrderFilled():
+                self.fills += 1
+                self.fees_broker_usd += message.fees_broker_usd
+            case TradeOpened():
+                self.open_trades[message.trade_id] = message
+            case TradeClosed():
+                self.open_trades.pop(message.trade_id, None)
+                self.trades.append(message)
+                self.realized_pnl_usd += message.gross_pnl_usd - message.fees_broker_usd
+                self.fees_modelled_usd += message.fees_modelled_usd
+            case EquityMarked():
+                self.equity = message
+            case SessionOpened():
+                self.session_open_ns = message.open_ns
+            case SessionClosed():
+                self.sessions += 1
+                self.session_open_ns = NEVER_NS
+            case Reconciled():
+                self.differences = message.differences
+            case NoSignal() | NoData():
+                word = message.reason if isinstance(message, NoSignal) else f"no data: {message.what}"
+                self.reasons[message.strategy, message.symbol] = word
+            case _:
+                pass
+
+    def figures(self) -> dict[str, Any]:
+        """The summary as JSON-able values: counts, and dollars as text with exact cents."""
+        return {
+            "sessions": self.sessions,
+            "bars": self.bars,
+            "intents": self.intents,
+            "refusals": self.refusals,
+            "orders": self.orders,
+            "fills": self.fills,
+            "trades": len(self.trades),
+            "realized_pnl": _usd(self.realized_pnl_usd),
+            "fees_broker": _usd(self.fees_broker_usd),
+            "equity": None if self.equity is None else _usd(self.equity.equity_usd),
+        }
+
+
+def _usd(amount: Decimal) -> str:
+    return f"{amount:.2f}"
