@@ -19,6 +19,7 @@ RANGE_MIN = 60
 RANGE_S = RANGE_MIN * 60
 BREAK_FRACTION = 0.0015
 _ROOM_AFTER_MIN = 30
+_PLACES = 3
 _EDGE_MARGIN = 1.5e-4  # inside the range by this log distance, so that a print at the far side of the spread stays in
 _LEAST_RANGE = 2.0e-3
 
@@ -44,18 +45,21 @@ class PlantedBreakout(msgspec.Struct, frozen=True):
 def default_plants(seed: int, dates: Sequence[str], symbols: Sequence[str]) -> tuple[PlantedBreakout, ...]:
     """Choose one breakout per symbol and session between 10:32 and 12:15 New York (so half-days fit too).
 
-    Symbols of a session mostly share a direction and break within minutes of each other; about one in four fails.
+    Symbols of a session mostly share a direction; they break one after another, some 45 minutes apart, so that a
+    trade on one is mostly over when the next begins; about one in four fails.
     """
     plants = []
     for date in dates:
         rng = stream(seed, "plants", date)
-        base, up = int(rng.integers(64, 140)), bool(rng.random() < 0.5)
-        for symbol in sorted(symbols):
+        up = bool(rng.random() < 0.5)
+        order = [sorted(symbols)[i] for i in rng.permutation(len(symbols))]
+        for place, symbol in enumerate(order):
             rng = stream(seed, "plants", date, symbol)
             rises = up if rng.random() < 0.85 else not up
-            minute = max(62, min(165, base + int(rng.integers(-8, 26))))
+            minute = 62 + 46 * (place % _PLACES) + int(rng.integers(0, 11))
             holds = bool(rng.random() < 0.76)
             plants.append(PlantedBreakout(symbol, date, minute, "up" if rises else "down", holds))
+    plants.sort(key=lambda plant: (plant.date, plant.symbol))
     return tuple(plants)
 
 
@@ -97,7 +101,11 @@ def bend_path(seed: int, plant: PlantedBreakout, natural: Floats, day_sd: float)
     if plant.follow_through:
         size = max(0.0042, 0.62 * day_sd + 0.0008) * float(rng.uniform(1.0, 1.25))
         end = min(stop + int(rng.integers(32, 52)) * 60, len(path) - 1)
-        path[stop : end + 1] = _bridge(beyond, 0.55 * np.diff(natural[stop : end + 1]), beyond + plant.sign * size)
+        # Breaks are mostly tested again before they go on: the price falls back towards the edge for a minute.
+        back = stop + int(rng.integers(25, 50))
+        tested = edge + plant.sign * 9.0e-4
+        path[stop : back + 1] = _bridge(beyond, 0.3 * np.diff(natural[stop : back + 1]), tested)
+        path[back : end + 1] = _bridge(tested, 0.55 * np.diff(natural[back : end + 1]), beyond + plant.sign * size)
         floor = edge + plant.sign * 6.0e-4
         path[stop : end + 1] = floor + plant.sign * np.abs(path[stop : end + 1] - floor)
     else:
