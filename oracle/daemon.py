@@ -120,38 +120,43 @@ class Daemon:
             RemoteError: the exchange went away.
             TimeoutError: an edge did not come to rest.
         """
-        await self._settle({})
+        await self._settle(pacing, {})
         await pacing.ready()
         while True:
             beat = await pacing.beat()
             advance_clock(beat.at_ns)
-            await self._settle(beat.sent)
+            await self._settle(pacing, beat.sent)
             if beat.kind == "end" or self._stop.is_set():
                 return
             await pacing.handled(beat.n, self._edges.received(), self._next_timer_ns())
 
-    async def _settle(self, sent: dict[str, int]) -> None:
-        """Handle everything of one step: wait for all frames and answers, release in order, repeat until quiet."""
+    async def _settle(self, pacing: PacingClient, sent: dict[str, int]) -> None:
+        """Handle everything of one step: wait for all its frames, release in order, repeat while effects go out.
+
+        After effects the exchange is asked how much it has sent, because replies and trade updates race on different
+        sockets: only the full set can be put in a repeatable order.
+        """
+        at_ns = self._clock.now_ns()
         while True:
-            self._edge_timers.run_due()
             await self._barrier(sent)
-            at_ns = self._clock.now_ns()
-            batch = self._inbox.take()
-            batch.extend(self._edges.drain_quotes(at_ns))
-            await self._perform(self._engine.advance(at_ns))
+            if self._edge_timers.run_due():
+                continue
+            batch = [*self._inbox.take(), *self._edges.drain_quotes(at_ns)]
+            sending = await self._perform(self._engine.advance(at_ns))
             for message in batch:
-                await self._perform(self._engine.handle(at_ns, message))
-            if not batch and self._edges.in_flight == 0 and len(self._inbox) == 0 and not self._edge_timer_is_due():
+                sending |= await self._perform(self._engine.handle(at_ns, message))
+            if sending or self._edges.in_flight:
+                await self._barrier({})
+                sent = (await pacing.sync()).sent
+            elif not self._inbox and not self._edge_timer_is_due():
                 return
 
     async def _barrier(self, sent: dict[str, int]) -> None:
+        """Wait until nothing is in flight and every message that was sent has been received."""
         changed = self._inbox.changed
         while not self._at_rest(sent):
             self._check_edges()
             changed.clear()
-            self._edge_timers.run_due()
-            if self._at_rest(sent):
-                return
             async with asyncio.timeout(BARRIER_TIMEOUT_S):
                 await changed.wait()
 
@@ -196,19 +201,21 @@ class Daemon:
 
     # -------------------------------------------------------------------------------------------------- a turn
 
-    async def _perform(self, turns: Iterable[Turn]) -> None:
-        """Store first, then effects, then journal and counters (ARCHITECTURE: edges 1, 2, 3)."""
+    async def _perform(self, turns: Iterable[Turn]) -> bool:
+        """Store first, then effects, then journal and counters. Returns whether any effect left."""
         steps = iter(turns)
+        sending = False
         while True:
             started_s = time.perf_counter()
             turn = next(steps, None)
             if turn is None:
-                return
+                return sending
             took_s = time.perf_counter() - started_s
             await self._store.commit(turn.messages, turn.stamped)
             for message in turn.messages:
                 if isinstance(message, EFFECTS):
                     self._edges.send(message)
+                    sending = True
             self._journal.write_input(turn.stamped)
             self._journal.write_outputs(turn.stamped.seq, turn.messages)
             for observe in self._observers:

@@ -20,7 +20,6 @@ from oracle.alpaca.marketdata import MarketData
 from oracle.alpaca.ratebudget import RateBudget
 from oracle.alpaca.rest import RestClient
 from oracle.core.errors import InvariantError, TransientError
-from oracle.core.instruments import parse_occ
 from oracle.core.messages import (
     ChainReadFailed,
     DailyIvObserved,
@@ -59,7 +58,6 @@ class Edges:
         self._inbox = inbox
         self._timers = timers
         self._universe = tuple(universe)
-        self._canary = canary
         self.budget = RateBudget(requests_per_min)
         self.rest = RestClient(endpoints, credentials, self._on_headers)
         self.market_data = MarketData(self.rest)
@@ -154,7 +152,9 @@ class Edges:
             self.broker.put(self._next(), effect)
 
     def drain_quotes(self, at_ns: int) -> Iterable[Input]:
-        """Take the conflated quotes that are due."""
+        """Take the conflated quotes that are due; what has been heard by now proves that the feeds are alive."""
+        for feed in self._feeds:
+            feed.note_alive()
         return self.quotes.drain(at_ns)  # type: ignore[return-value]
 
     @property
@@ -185,7 +185,6 @@ class Edges:
     def _subscribe(self, symbols: tuple[str, ...]) -> None:
         added = sorted(set(symbols) - self.option.subscribed)
         self.option.set_option_symbols(symbols)
-        self.option.set_canary(_at_the_money_pair(symbols, self._canary))
         if added:
             # A stream says nothing of a contract until its quote changes: the present one comes by REST.
             self._read(self._read_option_quotes(added))
@@ -239,20 +238,6 @@ class Edges:
         if error is not None:
             self.failed.set_exception(error)
             self._inbox.changed.set()
-
-
-def _at_the_money_pair(symbols: Sequence[str], underlying: str) -> tuple[str, ...]:
-    """The call and put in the middle of the nearest expiry's subscribed strikes: they are quoted all the time.
-
-    Empty when nothing of the underlying is subscribed; then any option's quote proves that the feed is not mute.
-    """
-    contracts = [contract for contract in map(parse_occ, symbols) if contract.root == underlying]
-    if not contracts:
-        return ()
-    nearest = min(contract.expiry for contract in contracts)
-    strikes = sorted({contract.strike_milli for contract in contracts if contract.expiry == nearest})
-    middle = strikes[len(strikes) // 2]
-    return tuple(c.occ for c in contracts if c.expiry == nearest and c.strike_milli == middle)
 
 
 def fault_of(edges: Edges) -> Callable[[], None]:

@@ -81,6 +81,11 @@ class PacingClient:
             raise RemoteError(f"pacing: the exchange said {message}")
         return Beat(message["type"], message.get("n", 0), message["at_ns"], message.get("sent", {}))
 
+    async def sync(self) -> Beat:
+        """Ask how many messages have been sent by now."""
+        await self._send({"type": "sync"})
+        return await self.beat()
+
     async def handled(self, n: int, received: dict[str, int], next_timer_ns: int | None) -> None:
         """Say that everything up to step ``n`` is handled."""
         await self._send({"type": "handled", "n": n, "received": received, "next_timer_ns": next_timer_ns})

@@ -78,6 +78,7 @@ class SupervisedFeed(ABC):
         self._ack: asyncio.Future[dict[str, Any]] | None = None
         self._ended: Failure | None = None
         self._timer: Cancel | None = None
+        self._heard = False
         # Called after each frame and each finished piece of work: who waits for the feed to rest looks again.
         self.on_activity: Callable[[], None] = _nothing
         self._log = structlog.get_logger(__name__).bind(feed=self.feed.value)
@@ -229,8 +230,18 @@ class SupervisedFeed(ABC):
             self._timer()
         self._timer = None if at_ns is None else self._timers.call_at(at_ns, self._due)
 
+    def note_alive(self) -> None:
+        """Tell the supervisor of the canaries heard since the last call; the daemon calls it in every round.
+
+        Not from the frame handler: when frames race with the step that they belong to, their time would depend on it.
+        """
+        if self._heard:
+            self._heard = False
+            self.supervisor.canary(self._timers.now_ns())
+
     def _due(self) -> None:
         self._timer = None
+        self.note_alive()
         self._perform(self.supervisor.due(self._timers.now_ns()))
 
     # --------------------------------------------------------------------------------------------- control messages

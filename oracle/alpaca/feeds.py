@@ -149,7 +149,7 @@ class StockFeed(SupervisedFeed):
         if word == "q":
             self._quotes.put_stock(quote_from(raw))
             if raw["S"] == self._canary:
-                self.supervisor.canary(self._timers.now_ns())
+                self._heard = True
         elif word == "b":
             bar = self.gate.offer(bar_from(raw))
             if bar is not None:
@@ -260,7 +260,7 @@ class OptionFeed(SupervisedFeed):
             except MalformedError as error:
                 self._malformed(error)
         if alive:
-            self.supervisor.canary(self._timers.now_ns())
+            self._heard = True
 
     def _on_other(self, raw: dict[str, Any]) -> None:
         word = raw.get("T")

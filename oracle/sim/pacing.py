@@ -197,6 +197,11 @@ class Pacer:
                 if self._ended:
                     await self._say_end()
             return True
+        if kind == "sync":
+            # What the client's own requests caused (fills) is on its way: it asks how much, to wait for all of it.
+            await self._hub.flush()
+            await self._say(mine, {"type": "more", **self._state()})
+            return True
         if kind != "handled":
             return await self._fail(mine.connection, f"unknown message type {kind!r}")
         received, number = message.get("received"), message.get("n")
