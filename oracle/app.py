@@ -31,7 +31,7 @@ from oracle.core.messages import JournalOpened, OrderFilled, TradeOpened
 from oracle.core.sessions import NS, SessionTable
 from oracle.daemon import Daemon
 from oracle.edges import Edges, fault_of
-from oracle.edgetimers import EdgeTimers
+from oracle.edgetimers import Clock, EdgeTimers
 from oracle.eventlog import EventLog
 from oracle.execution.account import AccountReader
 from oracle.execution.desk import Desk
@@ -152,6 +152,7 @@ async def run(
     *,
     token: str | None = None,
     on_running: Callable[[Running], None] | None = None,
+    wall_clock: Clock | None = None,
 ) -> Result:
     """Run the daemon until the exchange's end (sim) or a signal.
 
@@ -160,6 +161,7 @@ async def run(
         state: the folder of database and journal; made when missing.
         token: the instance token of a new database; simulations pass one so that order ids repeat.
         on_running: called once everything is connected and before the first step.
+        wall_clock: replaces the operating system's in paper mode; a rehearsal on another date's market passes one.
 
     Raises:
         ConfigurationError: settings, keys, addresses or the state folder are wrong.
@@ -167,7 +169,7 @@ async def run(
         StoreError: something that must last could not be written.
     """
     async with AsyncExitStack() as stack:
-        pacing, welcome, clock = await _time_source(config, stack)
+        pacing, welcome, clock = await _time_source(config, stack, wall_clock or WallClock())
         now_ns = clock.now_ns()
         table = _calendar(now_ns)
         observer = _observer(config, now_ns)
@@ -220,10 +222,10 @@ async def run(
 
 
 async def _time_source(
-    config: Config, stack: AsyncExitStack
-) -> tuple[PacingClient | None, Welcome | None, VirtualClock | WallClock]:
+    config: Config, stack: AsyncExitStack, wall_clock: Clock
+) -> tuple[PacingClient | None, Welcome | None, Clock]:
     if config.mode != "sim":
-        return None, None, WallClock()
+        return None, None, wall_clock
     sim = config.sim
     pacing = PacingClient(sim.url, sim.key.get_secret_value(), sim.secret.get_secret_value(), sim.speed)
     welcome = await pacing.connect()
@@ -291,7 +293,8 @@ async def _first_reads(core: Core, edges: Edges, table: SessionTable, now_ns: in
 
 
 def _held_watch(core: Core, edges: Edges) -> Callable[[Turn, float], None]:
-    """Tell the conflator which legs are held whenever a fill changes them."""
+    """Tell the conflator which legs are held: those of before a restart now, then whenever a fill changes them."""
+    edges.set_held(p.symbol for p in core.ledger.positions())
 
     def on_turn(turn: Turn, _seconds: float) -> None:
         if any(isinstance(message, OrderFilled) for message in turn.messages):

@@ -12,6 +12,7 @@ from oracle.core.engine import Turn
 from oracle.core.messages import (
     Bar,
     EquityMarked,
+    FeeCharged,
     IntentApproved,
     IntentRefused,
     LatchChanged,
@@ -87,6 +88,9 @@ class Tally:
             case OrderFilled():
                 self.fills += 1
                 self.fees_broker_usd += message.fees_broker_usd
+            case FeeCharged() if not message.in_opening_cash:
+                self.fees_broker_usd += message.amount_usd
+                self.realized_pnl_usd -= message.amount_usd
             case TradeOpened():
                 self.open_trades[message.trade_id] = message
             case TradeClosed():
@@ -106,8 +110,6 @@ class Tally:
             case NoSignal() | NoData():
                 word = message.reason if isinstance(message, NoSignal) else f"no data: {message.what}"
                 self.reasons[message.strategy, message.symbol] = word
-            case _:
-                pass
 
     def figures(self) -> dict[str, Any]:
         """The summary as JSON-able values: counts, and dollars as text with exact cents."""

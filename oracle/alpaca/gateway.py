@@ -14,7 +14,7 @@ from oracle.alpaca import wire
 from oracle.alpaca.fields import MalformedError, decimal_of, decimal_or_none, mapping_of, rfc3339_text, text_of
 from oracle.alpaca.rejections import Rejections
 from oracle.alpaca.rest import Reply, RestClient, must
-from oracle.alpaca.translate import fill_from, order_from
+from oracle.alpaca.translate import fee_from, fill_from, order_from
 from oracle.core.errors import RemoteError, TransientError
 from oracle.core.messages import (
     AccountReported,
@@ -102,17 +102,17 @@ class Gateway:
         """
         problem = "the account kept changing while it was read"
         try:
-            fills = await self._fill_rows(request.fills_since_ns)
+            rows = await self._activities(request.fills_since_ns)
             for _ in range(_CONSISTENT_READS):
                 account, positions, orders = await asyncio.gather(
                     self._rest.trading("GET", wire.ACCOUNT_PATH),
                     self._rest.trading("GET", wire.POSITIONS_PATH),
                     self._open_orders(),
                 )
-                again = await self._fill_rows(request.fills_since_ns)
-                if len(again) == len(fills):
+                again = await self._activities(request.fills_since_ns)
+                if len(again) == len(rows):
                     return await self._report(account, positions, orders, again, request.fills_since_ns)
-                fills = again
+                rows = again
         except RemoteError as error:
             if isinstance(error, MalformedError):
                 self.rejections.add(error)
@@ -124,13 +124,16 @@ class Gateway:
         account: Reply,
         positions: Reply,
         orders: list[Any],
-        fills: list[Mapping[str, Any]],
+        activities: list[Mapping[str, Any]],
         since_ns: int,
     ) -> AccountReported:
         kind = "account"
         figures = mapping_of(must(account, "account"), kind, "body")
         held = _rows(must(positions, "positions"), "position")
-        executions = await self._executions(fills, since_ns)
+        by_kind: dict[str, list[Mapping[str, Any]]] = {wire.FILL_ACTIVITY: [], wire.FEE_ACTIVITY: []}
+        for row in activities:
+            by_kind.setdefault(text_of(row, "activity", "activity_type"), []).append(row)
+        executions = await self._executions(by_kind[wire.FILL_ACTIVITY], since_ns)
         blocked = [figures.get(name) for name in ("trading_blocked", "account_blocked", "trade_suspended_by_user")]
         flags = [flag for flag in blocked if isinstance(flag, bool)]
         level = decimal_or_none(figures, kind, "options_trading_level")
@@ -146,6 +149,7 @@ class Gateway:
             tuple(sorted(map(order_from, orders), key=lambda o: (o.created_ns, o.broker_order_id))),
             executions,
             since_ns,
+            fees=tuple(sorted(map(fee_from, by_kind[wire.FEE_ACTIVITY]), key=lambda fee: fee.activity_id)),
         )
 
     async def _open_orders(self) -> list[Any]:
@@ -155,19 +159,24 @@ class Gateway:
             raise TransientError(f"open orders: {len(rows)} fill the page, there may be more")
         return rows
 
-    async def _fill_rows(self, since_ns: int) -> list[Mapping[str, Any]]:
-        """FILL activities after ``since_ns``, oldest first, through all pages."""
-        query = {"after": rfc3339_text(since_ns), "direction": "asc", "page_size": str(wire.ACTIVITY_PAGE_LIMIT)}
+    async def _activities(self, since_ns: int) -> list[Mapping[str, Any]]:
+        """FILL and FEE activities after ``since_ns``, oldest first, through all pages."""
+        query = {
+            "activity_types": f"{wire.FILL_ACTIVITY},{wire.FEE_ACTIVITY}",
+            "after": rfc3339_text(since_ns),
+            "direction": "asc",
+            "page_size": str(wire.ACTIVITY_PAGE_LIMIT),
+        }
         found: dict[str, Mapping[str, Any]] = {}
         for _ in range(_MAX_PAGES):
-            page = _rows(must(await self._rest.trading("GET", wire.FILLS_PATH, query), "fills"), "fill")
-            fresh = {text_of(row, "fill", "id"): row for row in page}
+            page = _rows(must(await self._rest.trading("GET", wire.ACTIVITIES_PATH, query), "activities"), "activity")
+            fresh = {text_of(row, "activity", "id"): row for row in page}
             known = len(found)
             found.update(fresh)
             if len(page) < wire.ACTIVITY_PAGE_LIMIT or len(found) == known:
                 return list(found.values())
-            query["page_token"] = text_of(page[-1], "fill", "id")
-        raise TransientError(f"fills: more than {_MAX_PAGES} pages since {rfc3339_text(since_ns)}")
+            query["page_token"] = text_of(page[-1], "activity", "id")
+        raise TransientError(f"activities: more than {_MAX_PAGES} pages since {rfc3339_text(since_ns)}")
 
     async def _executions(self, fills: list[Mapping[str, Any]], since_ns: int) -> tuple[ExecutionReported, ...]:
         """The fills with the orders that they belong to; a leg's fill is told under its parent order."""

@@ -166,7 +166,7 @@ def _unobserved(_endpoint: str, _outcome: str, _seconds: float) -> None:
 _ENDPOINTS = (
     (wire.ORDER_BY_CLIENT_ID_PATH, "look_up"),
     (wire.ORDERS_PATH, "orders"),
-    (wire.FILLS_PATH, "activities"),
+    (wire.ACTIVITIES_PATH, "activities"),
     (wire.ACCOUNT_PATH, "account"),
     (wire.POSITIONS_PATH, "positions"),
     (wire.CLOCK_PATH, "clock"),

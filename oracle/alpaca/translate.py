@@ -28,6 +28,7 @@ from oracle.core.instruments import is_option, parse_occ
 from oracle.core.messages import (
     Bar,
     BrokerEvent,
+    BrokerFee,
     BrokerOrder,
     ChainListed,
     ExecutionReported,
@@ -240,6 +241,19 @@ def _leg(parent: Raw, order_id: object, symbol: object) -> Raw | None:
     rows = [leg for leg in legs if isinstance(leg, dict)] if isinstance(legs, list) else []
     by_id = next((leg for leg in rows if order_id and leg.get("id") == order_id), None)
     return by_id or next((leg for leg in rows if symbol and leg.get("symbol") == symbol), None)
+
+
+def fee_from(raw: Raw) -> BrokerFee:
+    """A FEE activity. Its net amount is negative when it was charged; it names no order."""
+    kind = "fee"
+    symbol = raw.get("symbol")
+    text = raw.get("description")
+    return BrokerFee(
+        text_of(raw, kind, "id"),
+        symbol if isinstance(symbol, str) else "",
+        -decimal_of(raw, kind, "net_amount"),
+        text if isinstance(text, str) else "",
+    )
 
 
 def fill_from(raw: Raw, orders: Mapping[str, BrokerOrder]) -> ExecutionReported:

@@ -62,7 +62,7 @@ def demo(
 
     from rich.console import Console
 
-    settings = demo_config(config, set_ or [], seed, source, underlying, speed)
+    settings = demo_config(config, set_ or [], source, underlying, speed)
     arguments = ["--port", "0", "--hold", "--seed", str(seed), "--sessions", str(sessions)]
     for name, value in (("--date", date), ("--source", source), ("--underlying", underlying)):
         if value is not None:
@@ -81,12 +81,11 @@ def demo(
 
 
 def demo_config(
-    file: Path | None, overrides: list[str], seed: int, source: Path | None, underlying: str | None, speed: float
+    file: Path | None, overrides: list[str], source: Path | None, underlying: str | None, speed: float
 ) -> "Config":
     """Settings of a demo: defaults, what a recorded day needs, the file, the environment, --set."""
     from oracle.config import load
 
-    del seed
     base: dict[str, Any] = {"mode": "sim", "sim": {"speed": speed}, "console": {"port": 0}, "logs": {"level": "error"}}
     if source is not None and underlying is not None:
         base.update({name: dict(value) for name, value in RECORDED.items()})

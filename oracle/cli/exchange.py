@@ -25,6 +25,7 @@ def exchange(
     underlying: UnderlyingOption = None,
     plan: PlanOption = "basic",
     cash: Annotated[str, typer.Option(help="Starting cash in USD.")] = "100000",
+    fee_per_contract: Annotated[str, typer.Option(help="Fee in USD per contract and side (paper charges 0).")] = "0",
     hold: Annotated[bool, typer.Option(help="Stand still until a paced client is ready.")] = False,
     until_stdin_closes: Annotated[bool, typer.Option(help="End when standard input closes.", hidden=True)] = False,
 ) -> None:
@@ -45,7 +46,9 @@ def exchange(
 
     settings = load()
     table, market = build_market(seed=seed, date=date, sessions=sessions, source=source, underlying=underlying)
+    fees = {f"option_{side}_usd_per_contract": fee_per_contract for side in ("buy", "sell")}
     fields: dict[str, Any] = {
+        "fees": fees,
         "port": port, "hold": hold, "seed": seed, "plan": plan, "starting_cash_usd": cash,
         "key": settings.sim.key.get_secret_value(), "secret": settings.sim.secret.get_secret_value(),
     }  # fmt: skip

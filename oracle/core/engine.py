@@ -18,6 +18,7 @@ from oracle.core.market import MarketState
 from oracle.core.messages import (
     AccountReported,
     ClearTimer,
+    FeeCharged,
     Input,
     LedgerSeeded,
     Message,
@@ -165,7 +166,11 @@ class Engine:
         )
         if context.ledger.seeded or report.cash_usd is None or report.equity_usd is None:
             return ()
-        return (LedgerSeeded(report.cash_usd, report.equity_usd, context.at_ns),)
+        held = (
+            FeeCharged(fee.activity_id, fee.symbol, fee.amount_usd, fee.text, context.at_ns, in_opening_cash=True)
+            for fee in report.fees
+        )
+        return (LedgerSeeded(report.cash_usd, report.equity_usd, context.at_ns), *held)
 
     def _on_reconciled(self, result: Reconciled, _context: Context) -> Iterable[Message]:
         account = self._account

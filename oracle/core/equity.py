@@ -1,6 +1,6 @@
 """The account's value from the ledger's cash and marks, with the day's start and the peak.
 
-Inputs: fills, closed trades, session edges, its own timer. Output: EquityMarked. Marks are the middle of a fresh
+Inputs: closed trades, fees, session edges, its own timer. Output: EquityMarked. Marks are the middle of a fresh
 two-sided quote, else the worse side (a long at the bid, a short at the ask); with neither there is no equity and
 nothing may be entered. The peak and the day's start survive restarts through EquityMarked.
 """
@@ -12,9 +12,9 @@ from oracle.core.bus import HandlerTable
 from oracle.core.instruments import is_option, multiplier
 from oracle.core.messages import (
     EquityMarked,
+    FeeCharged,
     LedgerSeeded,
     Message,
-    OrderFilled,
     SessionClosed,
     SessionOpened,
     SetTimer,
@@ -90,7 +90,7 @@ class EquityKeeper:
             (LedgerSeeded, self.on_seeded),
             (SessionOpened, self.on_open),
             (SessionClosed, self.on_close),
-            (OrderFilled, self.on_filled),
+            (FeeCharged, self.on_fee),
             (TradeClosed, self.on_trade_closed),
             (TimerFired, self.on_timer),
         )
@@ -126,8 +126,10 @@ class EquityKeeper:
             return ()
         return (*self._snapshot("minute", context), SetTimer(MARK_TIMER, context.at_ns + MINUTE_NS))
 
-    def on_filled(self, _fill: OrderFilled, _context: Context) -> Iterable[Message]:
-        """A fill changes cash and positions: the cached value no longer holds."""
+    def on_fee(self, fee: FeeCharged, _context: Context) -> Iterable[Message]:
+        """A fee of the broker is a realised loss of the day."""
+        if not fee.in_opening_cash:
+            self._realized -= fee.amount_usd
         return ()
 
     def on_trade_closed(self, closed: TradeClosed, context: Context) -> Iterable[Message]:

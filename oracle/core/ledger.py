@@ -1,8 +1,8 @@
 """Positions, cash and round trips: a fold over fills and nothing else.
 
-Inputs: LedgerSeeded, SubmitOrder (what a fill belongs to), OrderFilled, OrderClosed, ExitTriggered (why it ended).
-Outputs: TradeOpened, TradeClosed. Invariants: cash = opening cash - sum(side x contracts x price x multiplier)
-- broker's fees; an execution counts once; a trade is closed when its entry is over and nothing is held.
+Inputs: LedgerSeeded, SubmitOrder (what a fill belongs to), OrderFilled, OrderClosed, ExitTriggered (why it ended),
+fees of AccountReported. Outputs: TradeOpened, TradeClosed, FeeCharged. Invariants: cash = opening cash - sum(side x
+contracts x price x multiplier) - fees; an execution counts once; a trade closes when its entry is over and it is flat.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,8 +13,10 @@ from oracle.core.bus import HandlerTable
 from oracle.core.errors import InvariantError, ProtocolError
 from oracle.core.instruments import multiplier
 from oracle.core.messages import (
+    AccountReported,
     ExitPlan,
     ExitTriggered,
+    FeeCharged,
     LedgerSeeded,
     Message,
     OrderClosed,
@@ -95,7 +97,7 @@ class _Trade:
 class Ledger:
     """The books; satisfies ``ports.LedgerView``."""
 
-    __slots__ = ("_cash_usd", "_costs", "_orders", "_over", "_quantities", "_seen", "_trades", "_views")
+    __slots__ = ("_cash_usd", "_costs", "_fees", "_orders", "_over", "_quantities", "_seen", "_trades", "_views")
 
     def __init__(self) -> None:
         self._cash_usd: Decimal | None = None
@@ -103,6 +105,7 @@ class Ledger:
         self._over: set[str] = set()
         self._trades: dict[str, _Trade] = {}
         self._seen: set[str] = set()
+        self._fees: set[str] = set()
         self._quantities: dict[str, int] = {}
         self._costs: dict[str, Decimal] = {}
         self._views: tuple[TradeView, ...] | None = None
@@ -115,6 +118,8 @@ class Ledger:
             (OrderFilled, self.on_filled),
             (OrderClosed, self.on_order_closed),
             (ExitTriggered, self.on_exit_triggered),
+            (AccountReported, self.on_account),
+            (FeeCharged, self.on_fee),
         )
 
     def restore(self, books: Iterable[Message]) -> None:
@@ -131,6 +136,8 @@ class Ledger:
                     self._end(message, 0)
                 case ExitTriggered():
                     self._note_exit(message)
+                case FeeCharged():
+                    self._charge(message)
                 case _:
                     pass
 
@@ -158,6 +165,34 @@ class Ledger:
         trade = self._trades.get(exit_.trade_id)
         if trade is not None:
             trade.exit_rule = exit_.rule
+
+    def on_account(self, report: AccountReported, context: Context) -> Iterable[Message]:
+        """Book fees that are new; at once, so that whoever compares cash in this turn sees them."""
+        if self._cash_usd is None or report.text:
+            return ()
+        new = [
+            FeeCharged(fee.activity_id, fee.symbol, fee.amount_usd, fee.text, context.at_ns, in_opening_cash=False)
+            for fee in report.fees
+            if fee.activity_id not in self._fees
+        ]
+        for fee in new:
+            self._charge(fee)
+        return new
+
+    def on_fee(self, fee: FeeCharged, _context: Context) -> Iterable[Message]:
+        """Remember fees that the opening cash holds; what ``on_account`` booked is known already."""
+        self._charge(fee)
+        return ()
+
+    def _charge(self, fee: FeeCharged) -> None:
+        if fee.activity_id in self._fees:
+            return
+        self._fees.add(fee.activity_id)
+        if fee.in_opening_cash:
+            return
+        if self._cash_usd is None:
+            raise ProtocolError("ledger: a fee before the opening cash is known")
+        self._cash_usd -= fee.amount_usd
 
     def on_filled(self, fill: OrderFilled, _context: Context) -> Iterable[Message]:
         """Book an execution: cash, position, trade.

@@ -333,6 +333,15 @@ class BrokerPosition(msgspec.Struct, frozen=True):
     avg_entry_price_usd: Decimal
 
 
+class BrokerFee(msgspec.Struct, frozen=True):
+    """A fee as the broker's activities tell it: ``amount_usd`` positive is charged, negative a rebate."""
+
+    activity_id: str
+    symbol: str
+    amount_usd: Decimal
+    text: str
+
+
 class AccountReported(Message, frozen=True):
     """The broker's account, open orders, positions and the fills since a moment: one consistent read at the edge.
 
@@ -352,6 +361,7 @@ class AccountReported(Message, frozen=True):
     fills: tuple[ExecutionReported, ...]
     fills_since_ns: int
     text: str = ""
+    fees: tuple[BrokerFee, ...] = ()
 
 
 # ------------------------------------------------------------------------------------- inputs: time, operator
@@ -716,6 +726,21 @@ class LedgerSeeded(Message, frozen=True):
     cash_usd: Decimal
     equity_usd: Decimal
     at_ns: int
+
+
+class FeeCharged(Message, frozen=True):
+    """A fee that the broker charged the account, booked once by ``activity_id``. Durable.
+
+    The broker's line names no order, so it belongs to the account. ``in_opening_cash``: charged before the ledger
+    was seeded, so that its opening cash holds it already.
+    """
+
+    activity_id: str
+    symbol: str
+    amount_usd: Decimal
+    text: str
+    at_ns: int
+    in_opening_cash: bool
 
 
 class TradeOpened(Message, frozen=True):

@@ -27,6 +27,7 @@ from oracle.core.messages import (
     Bar,
     EquityMarked,
     ExitTriggered,
+    FeeCharged,
     FeedChanged,
     FeedState,
     ForeignExecution,
@@ -220,6 +221,7 @@ class Observer:
             SubmitOrder: self._on_submit,
             OrderAdvanced: self._on_advanced,
             OrderFilled: self._on_filled,
+            FeeCharged: self._on_fee,
             OrderClosed: self._on_order_closed,
             ForeignExecution: lambda _m, _: self._one("oracle_foreign_executions_total").inc(),
             TradeOpened: lambda m, _: self._get("oracle_open_trades", m.strategy).inc(),
@@ -287,6 +289,10 @@ class Observer:
         _, submitted_ns = self._orders.get(message.order_id, (OTHER, 0))
         if submitted_ns:
             self._one("oracle_order_fill_seconds").observe((at_ns - submitted_ns) / NS)
+
+    def _on_fee(self, message: FeeCharged, _at_ns: int) -> None:
+        if message.amount_usd > 0 and not message.in_opening_cash:
+            self._get("oracle_fees_dollars_total", "broker").inc(float(message.amount_usd))
 
     def _on_order_closed(self, message: OrderClosed, _at_ns: int) -> None:
         self._orders.pop(message.order_id, None)

@@ -17,6 +17,7 @@ from oracle.core.messages import (
     EquityMarked,
     ExitPlanAdvanced,
     ExitTriggered,
+    FeeCharged,
     ForeignExecution,
     Intent,
     LatchChanged,
@@ -55,9 +56,9 @@ class StrategyResults(msgspec.Struct, frozen=True):
 class Loaded(msgspec.Struct, frozen=True):
     """Everything durable that a start needs. All tuples are in commit order.
 
-    ``books``: LedgerSeeded, SubmitOrder, OrderFilled, OrderClosed, ExitTriggered, TradeOpened and TradeClosed as one
-    sequence, for actors that fold them. ``order_events`` are of all orders, because an execution can be told long after
-    its order's end; ``phases`` are those of open trades only; ``intents`` are of the newest session; ``latch_events``
+    ``books``: what the ledger folds (LedgerSeeded, FeeCharged, SubmitOrder, OrderFilled, OrderClosed, ExitTriggered,
+    and trades opened and closed) as one sequence. ``order_events`` are of all orders, because an execution can be told
+    long after its order's end; ``phases`` are those of open trades only; ``intents`` are of the newest session; ``latch_events``
     are all changes, ``latches`` the newest of each; ``equity`` is the newest mark of each kind.
     """
 
@@ -118,8 +119,9 @@ def _load(db: sqlite3.Connection) -> Loaded:
     opened = _read(db, "load_opened", lambda row: message_of(TradeOpened, row))
     closed = _read(db, "load_closed", lambda row: decoded(TradeClosed, row["message"]))
     triggered = _read(db, "load_triggered", lambda row: message_of(ExitTriggered, row))
+    fees = _read(db, "load_fees", lambda row: message_of(FeeCharged, row))
     session = db.execute(QUERIES["load_session"]).fetchone()
-    sources: tuple[Sequence[tuple[int, Message]], ...] = (seeds, submits, ends, fills, opened, closed, triggered)
+    sources: tuple[Sequence[tuple[int, Message]], ...] = (seeds, submits, ends, fills, opened, closed, triggered, fees)
     books = heapq.merge(*sources, key=lambda pair: pair[0])
     return Loaded(
         token=_meta(db, "instance_token"),

@@ -16,6 +16,7 @@ SELECT max(newest) FROM (
     UNION ALL SELECT max(log_id) FROM order_events
     UNION ALL SELECT max(log_id) FROM fills
     UNION ALL SELECT max(log_id) FROM foreign_executions
+    UNION ALL SELECT max(log_id) FROM fees
     UNION ALL SELECT max(log_id) FROM trades
     UNION ALL SELECT max(closed_log_id) FROM trades
     UNION ALL SELECT max(log_id) FROM exit_events
@@ -28,6 +29,13 @@ SELECT max(newest) FROM (
 -- name: insert_seed
 INSERT INTO account_seed (only, log_id, cash_micros, equity_micros, at_ns)
 VALUES (1, :log_id, :cash_micros, :equity_micros, :at_ns);
+
+-- name: insert_fee
+INSERT INTO fees (log_id, activity_id, symbol, amount_micros, text, at_ns, in_opening_cash, turn_seq, recorded_ns)
+VALUES (:log_id, :activity_id, :symbol, :amount_micros, :text, :at_ns, :in_opening_cash, :turn_seq, :recorded_ns);
+
+-- name: load_fees
+SELECT * FROM fees ORDER BY log_id;
 
 -- name: insert_intent
 INSERT INTO intents (log_id, intent_id, strategy, strategy_hash, underlying, legs, exit_plan, confidence,

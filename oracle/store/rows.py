@@ -18,6 +18,7 @@ from oracle.core.messages import (
     EquityMarked,
     ExitPlanAdvanced,
     ExitTriggered,
+    FeeCharged,
     ForeignExecution,
     Intent,
     IntentApproved,
@@ -40,7 +41,7 @@ from oracle.core.money import MICROS, from_micros, to_micros
 
 M = TypeVar("M", bound=Message)
 Row = dict[str, Any]
-_EXACT = frozenset({"price_usd", "fees_broker_usd", "fees_modelled_usd", "cash_usd"})
+_EXACT = frozenset({"price_usd", "fees_broker_usd", "fees_modelled_usd", "cash_usd", "amount_usd"})
 
 
 class Stamp(NamedTuple):
@@ -225,6 +226,7 @@ Writer = Callable[[sqlite3.Connection, Any, Stamp], None]
 
 WRITERS: Mapping[type[Message], Writer] = {
     LedgerSeeded: _plain("insert_seed"),
+    FeeCharged: _plain("insert_fee"),
     Intent: _plain("insert_intent"),
     IntentApproved: _write_approved,
     IntentRefused: _write_refused,

@@ -296,14 +296,14 @@ class Books:
             },
             "/v2/positions": [],
             "/v2/orders": [],
-            "/v2/account/activities/FILL": [],
+            "/v2/account/activities": [],
         }
         self.fills_after: list[list[Any]] = []
         self.asked: list[str] = []
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request.path_qs)
-        if request.path == "/v2/account/activities/FILL" and self.fills_after:
+        if request.path == "/v2/account/activities" and self.fills_after:
             page = self.fills_after.pop(0)
             return web.json_response(page)
         return web.json_response(self.answers[request.path])
@@ -358,7 +358,7 @@ class TestAccount:
         leg = {**ORDER, "id": "leg-1", "client_order_id": "auto"}
         books.answers["/v2/orders"] = [{**ORDER, "id": "parent", "symbol": "", "side": "", "legs": [leg]}]
         books.answers["/v2/orders/old-1"] = {**ORDER, "id": "old-1", "client_order_id": "foreign"}
-        books.answers["/v2/account/activities/FILL"] = [fill(1, "leg-1"), fill(2, "old-1")]
+        books.answers["/v2/account/activities"] = [fill(1, "leg-1"), fill(2, "old-1")]
         async with booked(books) as edge:
             report = await edge.gateway.read_account(ReadAccount(OPEN_NS, "test"))
         assert [(e.order.client_order_id, e.symbol) for e in report.fills] == [("t-1", occ(600)), ("foreign", occ(600))]
@@ -375,7 +375,7 @@ class TestAccount:
         assert report.options_buying_power_usd is None
         assert [(p.symbol, p.qty) for p in report.positions] == [(occ(600), -3), (occ(605), -2)]
 
-    @pytest.mark.parametrize("path", ["/v2/account", "/v2/positions", "/v2/orders", "/v2/account/activities/FILL"])
+    @pytest.mark.parametrize("path", ["/v2/account", "/v2/positions", "/v2/orders", "/v2/account/activities"])
     async def test_any_unreadable_part_fails_the_whole_report(self, path: str) -> None:
         books = Books()
         books.answers[path] = [{"id": "x"}] if path != "/v2/account" else ["not an account"]

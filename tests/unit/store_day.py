@@ -13,6 +13,7 @@ from oracle.core.messages import (
     ExitPlan,
     ExitPlanAdvanced,
     ExitTriggered,
+    FeeCharged,
     Feed,
     FeedChanged,
     FeedState,
@@ -271,7 +272,14 @@ def turns() -> Turns:
     """The day, stamped."""
     account = AccountReported(T0, D(100000), None, D(100000), D(50000), 3, False, (), (), (), T0)
     rest = (
-        (account, (LedgerSeeded(D("100000.25"), D("100000.25"), T0), Reconciled(T0, "start", ()))),
+        (
+            account,
+            (
+                LedgerSeeded(D("100000.25"), D("100000.25"), T0),
+                FeeCharged("fee-0", "SPY", D("1.25"), "earlier", T0, in_opening_cash=True),
+                Reconciled(T0, "start", ()),
+            ),
+        ),
         (FeedChanged(Feed.STOCK, 1, FeedState.LIVE, "subscribed"), ()),
         (FeedChanged(Feed.STOCK, 2, FeedState.STALE, "mute"), ()),
         (ChainQuotes("SPY", DATE, b"", b"", b"", b"", b"", b""), ()),

@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 from oracle.core.errors import InvariantError, ProtocolError
 from oracle.core.ledger import Ledger
 from oracle.core.messages import (
+    AccountReported,
+    BrokerFee,
     ExitPlan,
     ExitTriggered,
+    FeeCharged,
     LadderStep,
     LedgerSeeded,
     Message,
@@ -202,3 +205,27 @@ def test_restoring_from_stored_messages_gives_the_same_books() -> None:
     assert again.open_trades() == ledger.open_trades()
     rest = fill(3, exit_, 3, "1.00")
     assert list(again.on_filled(rest, NOW)) == list(ledger.on_filled(rest, NOW))
+
+
+def account_with(*fees: BrokerFee) -> AccountReported:
+    none = (None,) * 6
+    return AccountReported(5, *none, (), (), (), 0, fees=fees)
+
+
+def test_fees_are_charged_once_and_those_in_the_opening_cash_never() -> None:
+    ledger = seeded()
+    old, new = BrokerFee("f0", "", Decimal(9), "old"), BrokerFee("f1", CALL, Decimal("1.30"), "orf")
+    list(ledger.on_fee(FeeCharged("f0", "", Decimal(9), "old", 1, in_opening_cash=True), NOW))
+    (charged,) = ledger.on_account(account_with(old, new), NOW)
+    assert charged == FeeCharged("f1", CALL, Decimal("1.30"), "orf", NOW.at_ns, in_opening_cash=False)
+    assert ledger.cash_usd == Decimal("99998.70")
+    list(ledger.on_fee(charged, NOW))
+    assert list(ledger.on_account(account_with(old, new), NOW)) == []
+    assert ledger.cash_usd == Decimal("99998.70")
+    again = Ledger()
+    again.restore([LedgerSeeded(Decimal(100_000), Decimal(100_000), 1), charged])
+    assert again.cash_usd == ledger.cash_usd
+    unseeded = Ledger()
+    assert list(unseeded.on_account(account_with(new), NOW)) == []
+    with pytest.raises(ProtocolError):
+        unseeded.restore([charged])

@@ -17,6 +17,7 @@ from oracle.core.messages import (
     DailyIvObserved,
     EquityMarked,
     ExitTriggered,
+    FeeCharged,
     ForeignExecution,
     Intent,
     LatchChanged,
@@ -94,7 +95,7 @@ async def test_a_day_loads_back_as_it_was_committed(full: Store) -> None:
     assert loaded.iv_history == (DailyIvObserved("SPY", DATE, 0.1875, "own"),)
     assert (loaded.token, loaded.mode, loaded.created_ns, loaded.next_order_sequence) == ("tok", "sim", T0, 5)
     # The fold's input is one sequence, in the order in which the core produced it.
-    kinds = (LedgerSeeded, SubmitOrder, OrderFilled, OrderClosed, ExitTriggered, TradeOpened, TradeClosed)
+    kinds = (LedgerSeeded, FeeCharged, SubmitOrder, OrderFilled, OrderClosed, ExitTriggered, TradeOpened, TradeClosed)
     assert list(loaded.books) == of(*kinds)
 
 

@@ -145,6 +145,19 @@ CREATE INDEX fills_by_order ON fills (order_id);
 CREATE INDEX fills_by_trade ON fills (trade_id);
 CREATE INDEX fills_by_time ON fills (at_ns);
 
+-- Fees that the broker charged; its activities name no order, so they belong to the account.
+CREATE TABLE fees (
+    log_id          INTEGER PRIMARY KEY,
+    activity_id     TEXT NOT NULL UNIQUE,
+    symbol          TEXT NOT NULL,
+    amount_micros   INTEGER NOT NULL,
+    text            TEXT NOT NULL,
+    at_ns           INTEGER NOT NULL,
+    in_opening_cash INTEGER NOT NULL CHECK (in_opening_cash IN (0, 1)),
+    turn_seq        INTEGER NOT NULL,
+    recorded_ns     INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE foreign_executions (
     log_id          INTEGER PRIMARY KEY,
     execution_id    TEXT NOT NULL UNIQUE,

@@ -1,0 +1,23 @@
+"""What all tests share: where the real data are, and a clean environment for child processes."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of recorded market data; skips loudly when it is not there."""
+    folder = Path(os.environ.get("ORACLE_REAL_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "MANIFEST.csv").is_file():
+        pytest.skip(f"REAL DATA MISSING: {folder} has no MANIFEST.csv; set ORACLE_REAL_DATA to run this test")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clean_environment() -> dict[str, str]:
+    """The environment without our own settings."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("ORACLE_")}
