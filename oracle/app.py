@@ -18,13 +18,14 @@ import structlog
 
 from oracle import __version__
 from oracle.alpaca import wire
+from oracle.alpaca.rest import RestClient
 from oracle.calendar import load_sessions
 from oracle.config import Config
 from oracle.console.server import Console
 from oracle.core.clock import VirtualClock
 from oracle.core.engine import Engine, Turn
 from oracle.core.equity import EquityKeeper, Marks
-from oracle.core.errors import ConfigurationError
+from oracle.core.errors import ConfigurationError, RemoteError
 from oracle.core.ledger import Ledger
 from oracle.core.market import MarketState
 from oracle.core.messages import JournalOpened, OrderFilled, TradeOpened
@@ -52,6 +53,7 @@ from oracle.store.journal import JournalWriter, journal_path
 from oracle.store.loading import Loaded
 from oracle.store.sqlite import Store
 from oracle.strategies import registry
+from oracle.strategies.base import Strategy
 from oracle.strategies.runner import StrategyRunner
 from oracle.tally import Tally
 
@@ -88,13 +90,17 @@ class Result:
     labels: Sequence[str] = field(default_factory=tuple)
 
 
-def build_core(config: Config, table: SessionTable, loaded: Loaded) -> Core:
-    """Make the actors, restore them from the store and subscribe them in their fixed order.
+def load_strategies(config: Config) -> tuple[Strategy, ...]:
+    """Make the configured strategies, in order of name.
 
     Raises:
-        ConfigurationError: a strategy or one of its settings is wrong.
+        ConfigurationError: a strategy is unknown or one of its settings is wrong.
     """
-    strategies = tuple(registry.load(name, settings) for name, settings in sorted(config.strategies.items()))
+    return tuple(registry.load(name, settings) for name, settings in sorted(config.strategies.items()))
+
+
+def build_core(config: Config, table: SessionTable, loaded: Loaded, strategies: tuple[Strategy, ...]) -> Core:
+    """Make the actors, restore them from the store and subscribe them in their fixed order."""
     age_s = float(config.risk.max_option_quote_age_s)
     market, ledger = MarketState(), Ledger()
     chains = Chains(table, rate_per_year=RATE_PER_YEAR, max_age_s=max(60.0, age_s))
@@ -169,6 +175,10 @@ async def run(
         StoreError: something that must last could not be written.
     """
     async with AsyncExitStack() as stack:
+        # Everything that can be wrong with settings is found before the state folder is touched.
+        strategies, account = load_strategies(config), _account(config)
+        if config.mode != "sim":
+            await _check_account(account)
         pacing, welcome, clock = await _time_source(config, stack, wall_clock or WallClock())
         now_ns = clock.now_ns()
         table = _calendar(now_ns)
@@ -178,14 +188,14 @@ async def run(
         )
         stack.push_async_callback(store.close)
         loaded = await store.load()
-        core = build_core(config, table, loaded)
+        core = build_core(config, table, loaded, strategies)
         opened = JournalOpened(__version__, config.mode, config.fingerprint(), now_ns, b"")
         path = journal_path(state, time.time_ns())
         journal = JournalWriter(path, opened)
         stack.callback(journal.close)
         inbox = Inbox()
         timers = EdgeTimers(clock, inbox.changed.set)
-        edges = await stack.enter_async_context(_edges(config, core, table, inbox, timers))
+        edges = await stack.enter_async_context(_edges(config, account, core, table, inbox, timers))
         edges.rest.on_request = observer.observe_request
         tally = Tally()
         daemon = Daemon(
@@ -243,8 +253,29 @@ def _option_feed(config: Config) -> str:
     return "opra" if config.alpaca.plan == "algo_trader_plus" else "indicative"
 
 
-def _edges(config: Config, core: Core, table: SessionTable, inbox: Inbox, timers: EdgeTimers) -> Edges:
-    endpoints, credentials = _account(config)
+Account = tuple[wire.Endpoints, wire.Credentials]
+
+
+async def _check_account(account: Account) -> None:
+    """Ask for the account once, so that a wrong key or address is told at once and not retried for ever.
+
+    Raises:
+        ConfigurationError: the broker refuses the key.
+        RemoteError: the broker cannot be reached or does not answer as one.
+    """
+    async with RestClient(*account) as rest:
+        reply = await rest.trading("GET", wire.ACCOUNT_PATH)
+    if reply.status in (401, 403):
+        fix = "check key and secret; paper and live keys are different ones"
+        raise ConfigurationError("alpaca.key", f"{account[0].trading_url} refuses it (HTTP {reply.status})", fix)
+    if not reply.ok:
+        raise RemoteError(f"alpaca.trading_url: {account[0].trading_url} gives no account ({reply.text}); check it")
+
+
+def _edges(
+    config: Config, account: Account, core: Core, table: SessionTable, inbox: Inbox, timers: EdgeTimers
+) -> Edges:
+    endpoints, credentials = account
     universe = sorted({symbol for strategy in core.strategies for symbol in strategy.universe})
     return Edges(
         endpoints=endpoints, credentials=credentials, table=table, inbox=inbox, timers=timers, universe=universe,
@@ -253,7 +284,7 @@ def _edges(config: Config, core: Core, table: SessionTable, inbox: Inbox, timers
     )  # fmt: skip
 
 
-def _account(config: Config) -> tuple[wire.Endpoints, wire.Credentials]:
+def _account(config: Config) -> Account:
     plus = config.alpaca.plan == "algo_trader_plus"
     stock_feed: wire.StockFeed = "sip" if plus else "iex"
     option_feed: wire.OptionFeed = "opra" if plus else "indicative"

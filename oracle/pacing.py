@@ -3,10 +3,12 @@
 Inputs: step, more and end messages. Outputs: hello, ready, handled. Invariant: one answer for each step or more.
 """
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+import msgspec
 import orjson
 
 from oracle.core.errors import ConfigurationError, RemoteError
@@ -34,6 +36,25 @@ class Beat:
     sent: dict[str, int] = field(default_factory=dict)
 
 
+class _Heard(msgspec.Struct, frozen=True):
+    """Any message of the exchange; fields that its type does not have are at their defaults."""
+
+    type: str
+    n: int = 0
+    at_ns: int | None = None
+    sent: dict[str, int] = {}
+    sessions: list[dict[str, Any]] = []
+    declared: list[dict[str, Any]] = []
+    labels: list[str] = []
+    message: str = ""
+
+    def time_ns(self) -> int:
+        """The exchange's time, which every message that moves us must bring."""
+        if self.at_ns is None:
+            raise RemoteError(f"pacing: {self.type} without at_ns")
+        return self.at_ns
+
+
 class PacingClient:
     """A websocket to the exchange's ``/pacing``."""
 
@@ -47,24 +68,26 @@ class PacingClient:
         """Join the exchange.
 
         Raises:
-            ConfigurationError: nothing listens at the URL, or the exchange refuses the key.
+            ConfigurationError: no exchange answers at the URL, or it refuses the key.
         """
-        self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S))
+        self._http = aiohttp.ClientSession()
         try:
-            self._ws = await self._http.ws_connect(self._url, max_msg_size=2**24, compress=0)
-            await self._send(self._hello)
-            welcome = await self._receive()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                self._ws = await self._http.ws_connect(self._url, max_msg_size=2**24, compress=0)
+                await self._send(self._hello)
+                heard = await self._receive()
+            if heard.type != "welcome":
+                raise ConfigurationError("sim.key", f"the exchange refused: {heard.message}", "check key and secret")
+            return Welcome(heard.time_ns(), heard.sessions, heard.declared, heard.labels)
+        except (aiohttp.ClientError, TimeoutError, OSError, RemoteError) as error:
             await self.close()
+            why = str(error) or f"nothing heard for {CONNECT_TIMEOUT_S:g} s"
             raise ConfigurationError(
-                "sim.url", f"no exchange answers at {self._url} ({error})", "start one with `oracle exchange`"
+                "sim.url", f"no exchange answers at {self._url} ({why})", "start one with `oracle exchange`"
             ) from None
-        if welcome["type"] != "welcome":
+        except BaseException:
             await self.close()
-            raise ConfigurationError(
-                "sim.key", f"the exchange refused: {welcome.get('message')}", "check key and secret"
-            )
-        return Welcome(welcome["at_ns"], welcome["sessions"], welcome["declared"], welcome["labels"])
+            raise
 
     async def ready(self) -> None:
         """Say that stepping may begin."""
@@ -76,10 +99,10 @@ class PacingClient:
         Raises:
             RemoteError: the exchange went away or spoke otherwise.
         """
-        message = await self._receive()
-        if message["type"] not in ("step", "more", "end"):
-            raise RemoteError(f"pacing: the exchange said {message}")
-        return Beat(message["type"], message.get("n", 0), message["at_ns"], message.get("sent", {}))
+        heard = await self._receive()
+        if heard.type not in ("step", "more", "end"):
+            raise RemoteError(f"pacing: the exchange said {heard.type} {heard.message}")
+        return Beat(heard.type, heard.n, heard.time_ns(), heard.sent)
 
     async def sync(self) -> Beat:
         """Ask how many messages have been sent by now."""
@@ -106,13 +129,13 @@ class PacingClient:
         except (ConnectionError, aiohttp.ClientError) as error:
             raise RemoteError(f"pacing: the exchange went away ({error})") from None
 
-    async def _receive(self) -> dict[str, Any]:
+    async def _receive(self) -> _Heard:
         if self._ws is None:
             raise RemoteError("pacing: not connected")
         frame = await self._ws.receive()
         if frame.type is not aiohttp.WSMsgType.TEXT:
             raise RemoteError(f"pacing: the exchange went away ({frame.type.name.lower()})")
-        message = orjson.loads(frame.data)
-        if not isinstance(message, dict) or "type" not in message:
-            raise RemoteError("pacing: a message without a type")
-        return message
+        try:
+            return msgspec.json.decode(frame.data, type=_Heard)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise RemoteError(f"pacing: the exchange sent what cannot be read ({error})") from None

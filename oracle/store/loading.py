@@ -58,8 +58,8 @@ class Loaded(msgspec.Struct, frozen=True):
 
     ``books``: what the ledger folds (LedgerSeeded, FeeCharged, SubmitOrder, OrderFilled, OrderClosed, ExitTriggered,
     and trades opened and closed) as one sequence. ``order_events`` are of all orders, because an execution can be told
-    long after its order's end; ``phases`` are those of open trades only; ``intents`` are of the newest session; ``latch_events``
-    are all changes, ``latches`` the newest of each; ``equity`` is the newest mark of each kind.
+    long after its order's end; ``phases`` are those of open trades only; ``intents`` are of the newest session;
+    ``latch_events`` are all changes, ``latches`` the newest of each; ``equity`` is the newest mark of each kind.
     """
 
     token: str
