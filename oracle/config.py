@@ -10,6 +10,7 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
@@ -23,10 +24,12 @@ ENV_PREFIX = "ORACLE_"
 # Variables with our prefix that are not settings: they belong to the tests and the scripts.
 NOT_SETTINGS = frozenset({"ORACLE_REAL_DATA", "ORACLE_REQUIRE_PROM"})
 CREDENTIALS = {"alpaca-key": ("alpaca", "key"), "alpaca-secret": ("alpaca", "secret")}
+# Text as it is written, even where it looks like a number.
+SECRETS = frozenset({("alpaca", "key"), ("alpaca", "secret"), ("sim", "key"), ("sim", "secret")})
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class AlpacaSettings(_Section):
@@ -47,7 +50,7 @@ class SimSettings(_Section):
     url: str = Field("http://127.0.0.1:8787", pattern=r"^http://(127\.0\.0\.1|localhost|\[::1\]):\d{1,5}$")
     key: SecretStr = SecretStr("SIMULATED-KEY")
     secret: SecretStr = SecretStr("simulated-secret-of-no-value")
-    speed: float = Field(0.0, ge=0, description="times real time; 0 is as fast as the daemon can follow")
+    speed: float = Field(0.0, ge=0, le=1e6, description="times real time; 0 is as fast as the daemon can follow")
 
 
 class FeedSettings(_Section):
@@ -124,19 +127,26 @@ def load(
     """
     env = os.environ if environment is None else environment
     tree: dict[str, Any] = {}
-    _merge(tree, dict(base or {}))
+    _merge(tree, base or {})
     if file is not None:
         _merge(tree, _read_toml(file))
     _merge(tree, _credentials(env.get("CREDENTIALS_DIRECTORY")))
     for name in sorted(n for n in env if n.startswith(ENV_PREFIX) and n not in NOT_SETTINGS):
-        _put(tree, name[len(ENV_PREFIX) :].lower().split("__"), _value(env[name]), name)
+        path = name[len(ENV_PREFIX) :].lower().split("__")
+        _put(tree, path, env[name] if tuple(path) in SECRETS else _value(env[name]), name)
     for item in overrides:
         name, equals, text = item.partition("=")
         if not equals or not name:
             raise ConfigurationError(
                 "--set", f"{item!r} is not name=value", "write e.g. --set risk.consecutive_losses=2"
             )
-        _put(tree, name.split("."), _value(text), f"--set {name}")
+        path = name.split(".")
+        if tuple(path) in CREDENTIALS.values():
+            variable = ENV_PREFIX + "__".join(path).upper()
+            raise ConfigurationError(
+                f"--set {name}", "arguments are visible to every process of the machine", f"use {variable}"
+            )
+        _put(tree, path, text if tuple(path) in SECRETS else _value(text), f"--set {name}")
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -162,7 +172,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise ConfigurationError(
             "--config", f"{file} cannot be read ({error.strerror})", "give a readable file"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, numbers or nesting beyond reason
         raise ConfigurationError("--config", f"{file} is not TOML ({error})", "correct that line") from None
 
 
@@ -174,11 +184,13 @@ def _credentials(folder: str | None) -> dict[str, Any]:
         file = Path(folder) / name
         if file.exists():
             try:
-                _put(tree, list(path), file.read_text(encoding="utf-8").strip(), name)
-            except OSError as error:
+                text = file.read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
                 raise ConfigurationError(
-                    name, f"the credential cannot be read ({error.strerror})", "check LoadCredential"
+                    name, f"the credential cannot be read ({why})", "check LoadCredential"
                 ) from None
+            _put(tree, list(path), text, name)
     return tree
 
 
@@ -187,7 +199,7 @@ def _merge(tree: dict[str, Any], new: Mapping[str, Any]) -> None:
         if isinstance(value, Mapping) and isinstance(tree.get(name), dict):
             _merge(tree[name], value)
         else:
-            tree[name] = dict(value) if isinstance(value, Mapping) else value
+            tree[name] = deepcopy(value)
 
 
 def _put(tree: dict[str, Any], path: list[str], value: Any, source: str) -> None:
@@ -201,6 +213,7 @@ def _put(tree: dict[str, Any], path: list[str], value: Any, source: str) -> None
 def _value(text: str) -> Any:
     """Read a command-line or environment value: a TOML value where it is one, else the text itself."""
     try:
-        return tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
+        table = tomllib.loads(f"v = {text}")
+    except (ValueError, RecursionError):
         return text
+    return table["v"] if len(table) == 1 else text

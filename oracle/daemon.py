@@ -12,6 +12,7 @@ from typing import Protocol
 import structlog
 
 from oracle.core.engine import Engine, Turn
+from oracle.core.errors import RemoteError
 from oracle.core.messages import (
     DrainRequested,
     Input,
@@ -26,7 +27,7 @@ from oracle.core.messages import (
 )
 from oracle.edgetimers import Clock, EdgeTimers
 from oracle.inbox import Inbox, Source
-from oracle.pacing import PacingClient
+from oracle.pacing import Beat, PacingClient
 
 log = structlog.get_logger("oracle.daemon")
 
@@ -36,6 +37,8 @@ Effect = SendOrder | SendCancel | LookUpOrder | ReadAccount | ReadChain | SetOpt
 QUOTE_FLUSH_S = 0.25
 # A barrier that does not close in this wall time means that an edge is stuck, which a restart may mend.
 BARRIER_TIMEOUT_S = 60.0
+# A drain waits this long for requests in flight; a connection that hangs must not hold up the end of the process.
+DRAIN_TIMEOUT_S = 8.0
 
 
 class StorePort(Protocol):
@@ -104,12 +107,17 @@ class Daemon:
         self._edge_timers = edge_timers
         self._observers = tuple(observers)
         self._check_edges = check_edges
-        self._stop = asyncio.Event()
+        self._stop_by_s: float | None = None
+        self._silence: asyncio.Timeout | None = None
 
     def request_stop(self, who: str, why: str) -> None:
         """Ask for a drain: the request is an input like any other."""
+        now_s = asyncio.get_running_loop().time()
+        if self._stop_by_s is None:
+            self._stop_by_s = now_s + DRAIN_TIMEOUT_S
+        if self._silence is not None:
+            self._silence.reschedule(now_s)
         self._inbox.put(Source.OPERATOR, DrainRequested(who, why))
-        self._stop.set()
 
     # ------------------------------------------------------------------------------------------ the paced drive
 
@@ -117,18 +125,40 @@ class Daemon:
         """Follow a paced exchange until its end or a stop request.
 
         Raises:
-            RemoteError: the exchange went away.
-            TimeoutError: an edge did not come to rest.
+            RemoteError: the exchange went away, or an edge did not come to rest.
         """
         await self._settle(pacing, {})
         await pacing.ready()
         while True:
-            beat = await pacing.beat()
+            beat = await self._beat(pacing)
+            if beat is None:
+                await self._drain_paced(pacing)
+                return
             advance_clock(beat.at_ns)
             await self._settle(pacing, beat.sent)
-            if beat.kind == "end" or self._stop.is_set():
+            if beat.kind == "end" or self._stop_by_s is not None:
                 return
             await pacing.handled(beat.n, self._edges.received(), self._next_timer_ns())
+
+    async def _beat(self, pacing: PacingClient) -> Beat | None:
+        """The next beat, or None when a stop is asked for while the exchange is silent."""
+        if self._stop_by_s is not None:
+            return None
+        try:
+            async with asyncio.timeout(None) as self._silence:
+                return await pacing.beat()
+        except TimeoutError:
+            return None
+        finally:
+            self._silence = None
+
+    async def _drain_paced(self, pacing: PacingClient) -> None:
+        """Handle the stop request at the present time; an exchange that is stuck is not waited for."""
+        try:
+            async with asyncio.timeout_at(self._stop_by_s):
+                await self._settle(pacing, {})
+        except TimeoutError:
+            log.warning("drain_cut_short", in_flight=self._edges.in_flight)
 
     async def _settle(self, pacing: PacingClient, sent: dict[str, int]) -> None:
         """Handle everything of one step: wait for all its frames, release in order, repeat while effects go out.
@@ -139,6 +169,7 @@ class Daemon:
         at_ns = self._clock.now_ns()
         while True:
             await self._barrier(sent)
+            self._check_edges()
             if self._edge_timers.run_due():
                 continue
             batch = [*self._inbox.take(), *self._edges.drain_quotes(at_ns)]
@@ -157,8 +188,16 @@ class Daemon:
         while not self._at_rest(sent):
             self._check_edges()
             changed.clear()
-            async with asyncio.timeout(BARRIER_TIMEOUT_S):
-                await changed.wait()
+            try:
+                async with asyncio.timeout(BARRIER_TIMEOUT_S):
+                    await changed.wait()
+            except TimeoutError:
+                raise RemoteError(f"no rest for {BARRIER_TIMEOUT_S:g} s: {self._unrest(sent)}") from None
+
+    def _unrest(self, sent: dict[str, int]) -> str:
+        received = self._edges.received()
+        missing = [f"{c} {received.get(c, 0)} of {n} messages" for c, n in sent.items() if received.get(c, 0) < n]
+        return ", ".join([f"{self._edges.in_flight} in flight", *missing])
 
     def _at_rest(self, sent: dict[str, int]) -> bool:
         if self._edges.in_flight:
@@ -173,7 +212,7 @@ class Daemon:
     # ------------------------------------------------------------------------------------------- the wall drive
 
     async def run_wall(self) -> None:
-        """Follow the wall clock until a stop request, then handle what is already waiting."""
+        """Follow the wall clock until a stop request, then handle what is waiting or in flight, for a limited time."""
         while True:
             await self._wait_for_work()
             self._check_edges()
@@ -182,8 +221,12 @@ class Daemon:
             await self._perform(self._engine.advance(at_ns))
             for message in [*self._inbox.take(), *self._edges.drain_quotes(at_ns)]:
                 await self._perform(self._engine.handle(at_ns, message))
-            if self._stop.is_set() and len(self._inbox) == 0 and self._edges.in_flight == 0:
-                return
+            if self._stop_by_s is not None and len(self._inbox) == 0:
+                if self._edges.in_flight == 0:
+                    return
+                if asyncio.get_running_loop().time() >= self._stop_by_s:
+                    log.warning("drain_cut_short", in_flight=self._edges.in_flight)
+                    return
 
     async def _wait_for_work(self) -> None:
         wait_s = QUOTE_FLUSH_S

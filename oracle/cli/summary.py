@@ -9,27 +9,16 @@ from oracle.cli.newyork import new_york
 
 
 def print_summary(result: Result, console: Console) -> None:
-    """Print what a run came to, for people."""
+    """Print what a run came to, for people; fits 80 columns."""
     tally = result.tally
-    console.print(f"\n[bold]What it came to[/bold]  ({', '.join(result.labels) or 'market unlabelled'})")
-    figures = tally.figures()
-    equity = "unknown" if tally.equity is None else f"{tally.equity.equity_usd:,.2f} USD"
-    counts = "  ".join(
-        f"{name} {figures[name]}" for name in ("sessions", "bars", "intents", "refusals", "orders", "fills")
-    )
-    console.print(counts, highlight=False)
-    net = tally.realized_pnl_usd + tally.fees_broker_usd - tally.fees_modelled_usd
-    console.print(
-        f"trades {len(tally.trades)}  realised {usd(tally.realized_pnl_usd)} USD  broker fees "
-        f"{tally.fees_broker_usd:.2f}  net of modelled fees {usd(net)} USD  equity {equity}",
-        highlight=False,
-    )
+    console.print(f"[bold]What it came to[/bold]  ({', '.join(result.labels) or 'market unlabelled'})\n")
+    _figures(result, console)
     _trades(result, console)
     if tally.refusals_by_rule:
-        table = Table("rule that refused", "times", title="Refusals", title_justify="left")
+        table = _table("Refusals", "rule", "times")
         for rule, times in sorted(tally.refusals_by_rule.items(), key=lambda row: (-row[1], row[0])):
             table.add_row(rule, str(times))
-        console.print(table)
+        console.print(table, "")
     _declared(result, console)
     if tally.differences:
         console.print("[red]ledger and exchange differ:[/red] " + "; ".join(tally.differences))
@@ -42,29 +31,45 @@ def print_summary(result: Result, console: Console) -> None:
     console.print(f"look closer: oracle trades --state {result.database.parent}", highlight=False, soft_wrap=True)
 
 
+def _figures(result: Result, console: Console) -> None:
+    tally, figures = result.tally, result.tally.figures()
+    table = Table(box=None, show_header=False, pad_edge=False)
+    net = tally.realized_pnl_usd + tally.fees_broker_usd - tally.fees_modelled_usd
+    equity = "unknown" if tally.equity is None else f"{tally.equity.equity_usd:,.2f} USD"
+    names = ("bars", "intents", "refusals", "orders", "fills", "trades")
+    table.add_row("sessions", f"{figures['sessions']}  (" + ", ".join(f"{figures[n]} {n}" for n in names) + ")")
+    table.add_row("realised P&L", f"{usd(tally.realized_pnl_usd)} USD, broker's fees {tally.fees_broker_usd:.2f}")
+    table.add_row("after modelled fees", f"{usd(net)} USD")
+    table.add_row("equity", equity)
+    console.print(table, "", highlight=False)
+
+
+def _table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
+    return table
+
+
 def _trades(result: Result, console: Console) -> None:
-    table = Table(title="Trades", title_justify="left")
-    for name in ("contract", "n", "in", "out", "entry", "exit", "P&L USD", "slippage", "ended by"):
-        table.add_column(name, justify="left" if name in ("contract", "ended by") else "right")
+    numbers = ("n", "entry", "exit", "P&L USD")
+    table = _table("Trades", "contract", "n", "in", "out", "entry", "exit", "P&L USD", "ended by", right=numbers)
     for trade in result.tally.trades:
         style = "green" if trade.gross_pnl_usd > 0 else "red"
         table.add_row(
-            trade.symbol, str(trade.contracts), new_york(trade.opened_ns), new_york(trade.closed_ns),
+            trade.symbol, str(trade.contracts), new_york(trade.opened_ns, "%H:%M"), new_york(trade.closed_ns, "%H:%M"),
             f"{trade.entry_price_usd:.2f}", f"{trade.exit_price_usd:.2f}",
-            f"[{style}]{usd(trade.gross_pnl_usd)}[/{style}]",
-            "unknown" if trade.slippage_usd is None else f"{trade.slippage_usd:.2f}", trade.exit_rule,
+            f"[{style}]{usd(trade.gross_pnl_usd)}[/{style}]", trade.exit_rule.replace("_", " "),
         )  # fmt: skip
-    console.print(table if result.tally.trades else "no trades")
+    console.print(table if result.tally.trades else "no trades", "", highlight=False)
 
 
 def _declared(result: Result, console: Console) -> None:
     if not result.declared:
         return
-    table = Table(title="Planted in the market (declared by the exchange)", title_justify="left")
-    for name in ("event", "symbol", "date", "New York", "direction", "goes on"):
-        table.add_column(name)
+    table = _table("Planted by the exchange, and declared", "event", "symbol", "when", "direction", "goes on")
     for row in result.declared:
-        at = new_york(row["at_ns"], "%H:%M")
-        direction, goes_on = str(row.get("direction", "")), "yes" if row.get("follow_through") else "no, it fails"
-        table.add_row(str(row["kind"]).replace("_", " "), row["symbol"], row["date"], at, direction, goes_on)
-    console.print(table)
+        goes_on = "yes" if row.get("follow_through") else "no, it fails"
+        when = new_york(row["at_ns"], "%Y-%m-%d %H:%M")
+        table.add_row(str(row["kind"]).replace("_", " "), row["symbol"], when, str(row.get("direction", "")), goes_on)
+    console.print(table, "", highlight=False)

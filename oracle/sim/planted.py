@@ -101,9 +101,9 @@ def bend_path(seed: int, plant: PlantedBreakout, natural: Floats, day_sd: float)
     if plant.follow_through:
         size = max(0.0042, 0.62 * day_sd + 0.0008) * float(rng.uniform(1.0, 1.25))
         end = min(stop + int(rng.integers(32, 52)) * 60, len(path) - 1)
-        # Breaks are mostly tested again before they go on: the price falls back towards the edge for a minute.
+        # Breaks are mostly tested again before they go on: for half a minute the price gives back a part of it.
         back = stop + int(rng.integers(25, 50))
-        tested = edge + plant.sign * 9.0e-4
+        tested = beyond - plant.sign * 4.5e-4
         path[stop : back + 1] = _bridge(beyond, 0.3 * np.diff(natural[stop : back + 1]), tested)
         path[back : end + 1] = _bridge(tested, 0.55 * np.diff(natural[back : end + 1]), beyond + plant.sign * size)
         floor = edge + plant.sign * 6.0e-4
