@@ -14,18 +14,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 
-from oracle import __version__
-from oracle.alpaca import wire
-from oracle.alpaca.rest import RestClient
+from oracle import __version__, logs
 from oracle.calendar import load_sessions
 from oracle.config import Config
+from oracle.connect import Account, account_of, check_account, make_edges, option_feed
 from oracle.console.server import Console
 from oracle.core.clock import VirtualClock
 from oracle.core.engine import Engine, Turn
 from oracle.core.equity import EquityKeeper, Marks
-from oracle.core.errors import ConfigurationError, RemoteError
+from oracle.core.errors import ConfigurationError
 from oracle.core.ledger import Ledger
 from oracle.core.market import MarketState
 from oracle.core.messages import JournalOpened, OrderFilled, TradeOpened
@@ -38,6 +38,7 @@ from oracle.execution.account import AccountReader
 from oracle.execution.desk import Desk
 from oracle.execution.reconcile import Reconciler
 from oracle.execution.works import DeskSettings
+from oracle.housekeeping import Housekeeping
 from oracle.inbox import Inbox
 from oracle.metrics.catalogue import Labels
 from oracle.metrics.observer import Observer
@@ -61,7 +62,6 @@ log = structlog.get_logger("oracle.app")
 CALENDAR_BEFORE_DAYS, CALENDAR_AFTER_DAYS = 150, 400
 """PRODUCT section 7: cash interest is not in the P&L; the risk-free rate of discounting is likewise 0."""
 RATE_PER_YEAR = 0.0
-SIM_PLAN_FEED = "indicative"
 
 
 class WallClock:
@@ -176,59 +176,80 @@ async def run(
     """
     async with AsyncExitStack() as stack:
         # Everything that can be wrong with settings is found before the state folder is touched.
-        strategies, account = load_strategies(config), _account(config)
+        strategies, account = load_strategies(config), account_of(config)
         if config.mode != "sim":
-            await _check_account(account)
+            await check_account(account)
         pacing, welcome, clock = await _time_source(config, stack, wall_clock or WallClock())
-        now_ns = clock.now_ns()
-        table = _calendar(now_ns)
-        observer = _observer(config, now_ns)
-        store = await Store.open(
-            state, config.mode, now_ns, token=token, feed=_option_feed(config), on_commit_s=observer.observe_commit
-        )
-        stack.push_async_callback(store.close)
-        loaded = await store.load()
+        table, observer = _calendar(clock.now_ns()), _observer(config, clock.now_ns(), stack)
+        store, loaded, journal = await _open_state(config, state, clock.now_ns(), token, observer, stack)
         core = build_core(config, table, loaded, strategies)
-        opened = JournalOpened(__version__, config.mode, config.fingerprint(), now_ns, b"")
-        path = journal_path(state, time.time_ns())
-        journal = JournalWriter(path, opened)
-        stack.callback(journal.close)
-        inbox = Inbox()
-        timers = EdgeTimers(clock, inbox.changed.set)
-        edges = await stack.enter_async_context(_edges(config, account, core, table, inbox, timers))
-        edges.rest.on_request = observer.observe_request
-        tally = Tally()
-        daemon = Daemon(
-            engine=core.engine, inbox=inbox, edges=edges, store=store, journal=journal, clock=clock,
-            edge_timers=timers, check_edges=fault_of(edges),
-            observers=(tally.on_turn, _counted(observer), EventLog().on_turn, _held_watch(core, edges)),
-        )  # fmt: skip
-        running = Running(config, core, tally, clock, table, welcome, state)
+        running = Running(config, core, Tally(), clock, table, welcome, state)
+        daemon, edges = await _connect(running, account, observer, store, journal, stack)
         observer.restore(loaded.working, loaded.latches, _still_open(loaded))
-        monitor = Monitor(observer, running, edges, inbox, store.probe)
-        console = Console(monitor.probes())
-        port = await console.start(config.console.port)
-        stack.push_async_callback(console.stop)
-        running.metrics_url = f"http://127.0.0.1:{port}/metrics"
-        stack.callback(asyncio.create_task(monitor.run()).cancel)
-        _handle_signals(daemon, stack)
-        core.engine.start(now_ns)
-        await _first_reads(core, edges, table, now_ns)
+        core.engine.start(clock.now_ns())
+        observer.set_state("warming")
+        await _first_reads(core, edges, table, clock.now_ns(), simulated=pacing is not None)
         edges.start()
         if on_running is not None:
             on_running(running)
         if pacing is not None and isinstance(clock, VirtualClock):
             await daemon.run_paced(pacing, clock.advance)
         else:
+            housekeeping = Housekeeping(state, store.backup)
+            housekeeping.start()
+            stack.callback(housekeeping.stop)
             await daemon.run_wall()
-        metrics_file = state / "metrics.prom"
-        metrics_file.write_bytes(observer.text())
-        journal.close()
-        log.info("stopped", inputs=journal.inputs, inputs_sha256=journal.inputs_sha256)
-        return Result(
-            tally, journal.inputs_sha256, journal.decisions_sha256, store.path, path, metrics_file,
-            welcome.declared if welcome else (), welcome.labels if welcome else (),
-        )  # fmt: skip
+        return _result(running, store, journal, observer)
+
+
+async def _open_state(
+    config: Config, state: Path, now_ns: int, token: str | None, observer: Observer, stack: AsyncExitStack
+) -> tuple[Store, Loaded, JournalWriter]:
+    """Open the database and a new journal segment; both are closed with the stack."""
+    store = await Store.open(
+        state, config.mode, now_ns, token=token, feed=option_feed(config), on_commit_s=observer.observe_commit
+    )
+    stack.push_async_callback(store.close)
+    loaded = await store.load()
+    opened = JournalOpened(__version__, config.mode, config.fingerprint(), now_ns, msgspec.msgpack.encode(loaded))
+    journal = JournalWriter(journal_path(state, time.time_ns()), opened)
+    stack.callback(journal.close)
+    return store, loaded, journal
+
+
+async def _connect(
+    running: Running, account: Account, observer: Observer, store: Store, journal: JournalWriter, stack: AsyncExitStack
+) -> tuple[Daemon, Edges]:
+    """Make the edges, the loop and the console around a core."""
+    core, inbox = running.core, Inbox()
+    timers = EdgeTimers(running.clock, inbox.changed.set)
+    edges = await stack.enter_async_context(make_edges(running.config, account, core, running.table, inbox, timers))
+    edges.rest.on_request = observer.observe_request
+    daemon = Daemon(
+        engine=core.engine, inbox=inbox, edges=edges, store=store, journal=journal, clock=running.clock,
+        edge_timers=timers, check_edges=fault_of(edges),
+        observers=(running.tally.on_turn, _counted(observer), EventLog().on_turn, _held_watch(core, edges)),
+    )  # fmt: skip
+    monitor = Monitor(observer, running, edges, inbox, store.probe)
+    console = Console(monitor.probes())
+    port = await console.start(running.config.console.port)
+    stack.push_async_callback(console.stop)
+    running.metrics_url = f"http://127.0.0.1:{port}/metrics"
+    edges.watch(monitor.run())
+    _handle_signals(daemon, stack)
+    return daemon, edges
+
+
+def _result(running: Running, store: Store, journal: JournalWriter, observer: Observer) -> Result:
+    metrics_file = running.state / "metrics.prom"
+    metrics_file.write_bytes(observer.text())
+    journal.close()
+    log.info("stopped", inputs=journal.inputs, inputs_sha256=journal.inputs_sha256)
+    welcome = running.welcome
+    return Result(
+        running.tally, journal.inputs_sha256, journal.decisions_sha256, store.path, journal.path, metrics_file,
+        welcome.declared if welcome else (), welcome.labels if welcome else (),
+    )  # fmt: skip
 
 
 async def _time_source(
@@ -249,68 +270,7 @@ def _calendar(now_ns: int) -> SessionTable:
     return load_sessions(today - before, today + after)
 
 
-def _option_feed(config: Config) -> str:
-    return "opra" if config.alpaca.plan == "algo_trader_plus" else "indicative"
-
-
-Account = tuple[wire.Endpoints, wire.Credentials]
-
-
-async def _check_account(account: Account) -> None:
-    """Ask for the account once, so that a wrong key or address is told at once and not retried for ever.
-
-    Raises:
-        ConfigurationError: the broker refuses the key.
-        RemoteError: the broker cannot be reached or does not answer as one.
-    """
-    async with RestClient(*account) as rest:
-        reply = await rest.trading("GET", wire.ACCOUNT_PATH)
-    if reply.status in (401, 403):
-        fix = "check key and secret; paper and live keys are different ones"
-        raise ConfigurationError("alpaca.key", f"{account[0].trading_url} refuses it (HTTP {reply.status})", fix)
-    if not reply.ok:
-        raise RemoteError(f"alpaca.trading_url: {account[0].trading_url} gives no account ({reply.text}); check it")
-
-
-def _edges(
-    config: Config, account: Account, core: Core, table: SessionTable, inbox: Inbox, timers: EdgeTimers
-) -> Edges:
-    endpoints, credentials = account
-    universe = sorted({symbol for strategy in core.strategies for symbol in strategy.universe})
-    return Edges(
-        endpoints=endpoints, credentials=credentials, table=table, inbox=inbox, timers=timers, universe=universe,
-        canary=config.feeds.canary_symbol, stale_after_s=config.feeds.stale_after_s,
-        option_limit=config.feeds.option_quotes_limit, requests_per_min=config.alpaca.trading_requests_per_min,
-    )  # fmt: skip
-
-
-def _account(config: Config) -> Account:
-    plus = config.alpaca.plan == "algo_trader_plus"
-    stock_feed: wire.StockFeed = "sip" if plus else "iex"
-    option_feed: wire.OptionFeed = "opra" if plus else "indicative"
-    if config.mode == "sim":
-        sim = config.sim
-        credentials = wire.Credentials(sim.key.get_secret_value(), sim.secret.get_secret_value())
-        return wire.one_host_endpoints(sim.url, stock_feed=stock_feed, option_feed=option_feed), credentials
-    key, secret = config.alpaca.key, config.alpaca.secret
-    if key is None or secret is None:
-        missing = "alpaca.key" if key is None else "alpaca.secret"
-        fix = f"set ORACLE_{missing.upper().replace('.', '__')} or the credential {missing.replace('.', '-')}"
-        raise ConfigurationError(missing, "paper trading needs it", fix)
-    stream = config.alpaca.stream_url
-    endpoints = wire.Endpoints(
-        trading_url=config.alpaca.trading_url,
-        data_url=config.alpaca.data_url,
-        stock_stream_url=stream + wire.STOCK_STREAM_PATH.format(feed=stock_feed),
-        option_stream_url=stream + wire.OPTION_STREAM_PATH.format(feed=option_feed),
-        trading_stream_url="ws" + config.alpaca.trading_url.removeprefix("http") + wire.TRADING_STREAM_PATH,
-        stock_feed=stock_feed,
-        option_feed=option_feed,
-    )
-    return endpoints, wire.Credentials(key.get_secret_value(), secret.get_secret_value())
-
-
-async def _first_reads(core: Core, edges: Edges, table: SessionTable, now_ns: int) -> None:
+async def _first_reads(core: Core, edges: Edges, table: SessionTable, now_ns: int, simulated: bool) -> None:
     """Warm up from earlier sessions' bars, so that indicators are ready before the first live one."""
     session = table.current_or_next(now_ns)
     if session is None:
@@ -320,7 +280,11 @@ async def _first_reads(core: Core, edges: Edges, table: SessionTable, now_ns: in
     if earlier:
         count = await edges.warm_up(earlier[0].open_ns, now_ns)
         log.info("warmed_up", bars=count, sessions=len(earlier))
-    await edges.read_daily_ivs()
+    if simulated:
+        # Only the embedded exchange knows daily IVs; elsewhere they are observed, imported or unknown.
+        await edges.read_daily_ivs()
+    else:
+        await edges.check_clock_and_calendar(session)
 
 
 def _held_watch(core: Core, edges: Edges) -> Callable[[Turn, float], None]:
@@ -334,10 +298,14 @@ def _held_watch(core: Core, edges: Edges) -> Callable[[Turn, float], None]:
     return on_turn
 
 
-def _observer(config: Config, now_ns: int) -> Observer:
+def _observer(config: Config, now_ns: int, stack: AsyncExitStack) -> Observer:
     build = {"version": __version__, "mode": config.mode, "config": config.fingerprint()}
     rules = tuple(sorted(rule.__name__ for rule in RULES))
-    return Observer(Labels(strategy=tuple(sorted(config.strategies)), rule=rules), build, now_ns)
+    observer = Observer(Labels(strategy=tuple(sorted(config.strategies)), rule=rules), build, now_ns)
+    observer.set_state("starting")
+    logs.count_with(observer.observe_log)
+    stack.callback(logs.count_with, None)
+    return observer
 
 
 def _counted(observer: Observer) -> Callable[[Turn, float], None]:

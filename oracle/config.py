@@ -13,13 +13,15 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from oracle.core.errors import ConfigurationError
 from oracle.risk.limits import LadderSettings, RiskLimits
 
+PAPER_HOSTS = ("paper-api.alpaca.markets", "127.0.0.1", "localhost", "::1")
 ENV_PREFIX = "ORACLE_"
 # Variables with our prefix that are not settings: they belong to the tests and the scripts.
 NOT_SETTINGS = frozenset({"ORACLE_REAL_DATA", "ORACLE_REQUIRE_PROM"})
@@ -35,50 +37,72 @@ class _Section(BaseModel):
 class AlpacaSettings(_Section):
     """The broker account and data plan. Keys come from credentials or the environment, never from arguments."""
 
-    key: SecretStr | None = None
-    secret: SecretStr | None = None
-    plan: Literal["basic", "algo_trader_plus"] = "basic"
-    trading_url: str = Field("https://paper-api.alpaca.markets", pattern=r"^https?://[^/]+$")
-    data_url: str = Field("https://data.alpaca.markets", pattern=r"^https?://[^/]+$")
-    stream_url: str = Field("wss://stream.data.alpaca.markets", pattern=r"^wss?://[^/]+$")
-    trading_requests_per_min: int = Field(200, ge=70, le=10_000)
+    key: SecretStr | None = Field(None, description="the account's key id")
+    secret: SecretStr | None = Field(None, description="its secret")
+    plan: Literal["basic", "algo_trader_plus"] = Field(
+        "basic", description="`basic` (IEX, indicative options) or `algo_trader_plus` (SIP, OPRA)"
+    )
+    trading_url: str = Field(
+        "https://paper-api.alpaca.markets", pattern=r"^https?://[^/]+$", description="the trading API's host"
+    )
+    data_url: str = Field(
+        "https://data.alpaca.markets", pattern=r"^https?://[^/]+$", description="the market-data API's host"
+    )
+    stream_url: str = Field(
+        "wss://stream.data.alpaca.markets", pattern=r"^wss?://[^/]+$", description="the market-data streams' host"
+    )
+    trading_requests_per_min: int = Field(
+        200, ge=70, le=10_000, description="the trading API's limit; 60 of it are kept for cancels and exits"
+    )
 
 
 class SimSettings(_Section):
     """Where the embedded exchange listens. The key and secret open nothing but a simulation on this machine."""
 
-    url: str = Field("http://127.0.0.1:8787", pattern=r"^http://(127\.0\.0\.1|localhost|\[::1\]):\d{1,5}$")
-    key: SecretStr = SecretStr("SIMULATED-KEY")
-    secret: SecretStr = SecretStr("simulated-secret-of-no-value")
+    url: str = Field(
+        "http://127.0.0.1:8787",
+        pattern=r"^http://(127\.0\.0\.1|localhost|\[::1\]):\d{1,5}$",
+        description="where the embedded exchange listens",
+    )
+    key: SecretStr = Field(SecretStr("SIMULATED-KEY"), description="its key")
+    secret: SecretStr = Field(SecretStr("simulated-secret-of-no-value"), description="its secret")
     speed: float = Field(0.0, ge=0, le=1e6, description="times real time; 0 is as fast as the daemon can follow")
 
 
 class FeedSettings(_Section):
     """Supervision of the streams. ``canary_symbol`` is quoted so often that silence means a mute socket."""
 
-    canary_symbol: str = Field("SPY", pattern=r"^[A-Z][A-Z0-9.]{0,9}$")
-    stale_after_s: float = Field(12.0, gt=0, le=900)
-    option_quotes_limit: int = Field(200, ge=2, le=1000)
+    canary_symbol: str = Field(
+        "SPY", pattern=r"^[A-Z][A-Z0-9.]{0,9}$", description="the stock whose quotes prove that the feed is not mute"
+    )
+    stale_after_s: float = Field(
+        12.0, gt=0, le=900, description="seconds of session time without a quote that mean a mute socket"
+    )
+    option_quotes_limit: int = Field(200, ge=2, le=1000, description="option quotes that the plan allows at once")
 
 
 class FeeSettings(_Section):
     """Fees for statistics: paper charges nothing, so they are modelled."""
 
-    modelled_per_contract_usd: Decimal = Field(Decimal("0.65"), ge=0, le=10)
+    modelled_per_contract_usd: Decimal = Field(
+        Decimal("0.65"), ge=0, le=10, description="per contract and side, in statistics, streaks and break-evens"
+    )
 
 
 class ConsoleSettings(_Section):
     """The loopback listener for health and metrics. Port 0 takes a free one."""
 
-    port: int = Field(9911, ge=0, le=65535)
+    port: int = Field(9911, ge=0, le=65535, description="on 127.0.0.1; 0 takes a free one")
 
 
 class LogSettings(_Section):
     """What is logged, and how."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["auto", "json", "console"] = "auto"
-    sd_prefix: bool = Field(False, description="journald priorities as <3>…<7> before each line, for systemd")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="the least level written")
+    format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`json`, `console` (colours), or by whether standard error is a terminal"
+    )
+    sd_prefix: bool = Field(False, description="a journald priority before each JSON line, for systemd")
 
     @property
     def colour(self) -> bool | None:
@@ -89,17 +113,27 @@ class LogSettings(_Section):
 class Config(_Section):
     """Everything that can be set."""
 
-    mode: Literal["sim", "paper"] = "sim"
+    mode: Literal["sim", "paper"] = Field("sim", description="`sim` (embedded exchange) or `paper` (Alpaca paper)")
     alpaca: AlpacaSettings = AlpacaSettings()
     sim: SimSettings = SimSettings()
     feeds: FeedSettings = FeedSettings()
     strategies: dict[str, dict[str, Any]] = {"opening_range_breakout": {}}
     risk: RiskLimits = RiskLimits()
     ladder: LadderSettings = LadderSettings()
-    betas: dict[str, float] = {}
+    betas: dict[str, float] = Field(
+        {}, description="beta to SPY by underlying; SPY, QQQ and IWM have defaults, any other unknown one refuses"
+    )
     fees: FeeSettings = FeeSettings()
     console: ConsoleSettings = ConsoleSettings()
     logs: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _paper_is_paper(self) -> Self:
+        """Mode paper must not reach a live account: live trading has a gate of its own."""
+        host = urlsplit(self.alpaca.trading_url).hostname
+        if self.mode == "paper" and host not in PAPER_HOSTS:
+            raise ValueError(f"alpaca.trading_url: {host} is not a paper account's host; use {PAPER_HOSTS[0]}")
+        return self
 
     def fingerprint(self) -> str:
         """Sixteen hex digits that change with any setting but secrets, ports and logging."""
@@ -157,6 +191,11 @@ def _explain(error: ValidationError) -> ConfigurationError:
     """Turn the first of pydantic's complaints into one line. Input values are left out: they may be secrets."""
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])
+    if not first["loc"]:
+        # A rule over several settings names them itself: "setting: problem; fix".
+        name, _, rest = first["msg"].removeprefix("Value error, ").partition(": ")
+        problem, _, fix = rest.partition("; ")
+        return ConfigurationError(name, problem, fix)
     if first["type"] == "extra_forbidden":
         section: Any = Config
         for part in first["loc"][:-1]:
@@ -217,3 +256,21 @@ def _value(text: str) -> Any:
     except (ValueError, RecursionError):
         return text
     return table["v"] if len(table) == 1 else text
+
+
+def markdown() -> str:
+    """The table of settings for docs/configuration.md: name, default, meaning. Limits and parameters have pages."""
+    rows = ["| setting | default | meaning |", "|---|---|---|"]
+    for name, field in Config.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, _Section):
+            for inner, leaf in kind.model_fields.items():
+                rows.append(_row(f"{name}.{inner}", leaf.default, leaf.description))
+        elif name not in ("risk", "ladder", "strategies"):
+            rows.append(_row(name, field.default, field.description))
+    return "\n".join(rows) + "\n"
+
+
+def _row(name: str, default: Any, meaning: str | None) -> str:
+    shown = "***" if isinstance(default, SecretStr) else "" if default is None else f"`{default}`"
+    return f"| `{name}` | {shown} | {meaning or ''} |"

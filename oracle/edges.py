@@ -19,7 +19,7 @@ from oracle.alpaca.gateway import Gateway
 from oracle.alpaca.marketdata import MarketData
 from oracle.alpaca.ratebudget import RateBudget
 from oracle.alpaca.rest import RestClient
-from oracle.core.errors import InvariantError, TransientError
+from oracle.core.errors import ConfigurationError, InvariantError, TransientError
 from oracle.core.messages import (
     ChainReadFailed,
     DailyIvObserved,
@@ -29,11 +29,13 @@ from oracle.core.messages import (
     ReadChain,
     SetOptionSubscription,
 )
-from oracle.core.sessions import SessionTable
+from oracle.core.sessions import MINUTE_NS, NS, REGULAR_CLOSE_MIN, REGULAR_LENGTH_NS, Session, SessionTable
 from oracle.daemon import Effect
 from oracle.edgetimers import EdgeTimers
 from oracle.inbox import Inbox, Source
 
+# Business windows are minutes, quote ages seconds: a clock this far off would misjudge both.
+MAX_CLOCK_OFFSET_S = 2.0
 log = structlog.get_logger("oracle.edges")
 SOURCE_OF = {Feed.TRADING: Source.TRADING, Feed.STOCK: Source.STOCK, Feed.OPTION: Source.OPTION}
 
@@ -54,6 +56,7 @@ class Edges:
         stale_after_s: float,
         option_limit: int,
         requests_per_min: int,
+        reads_apart: bool,
     ) -> None:
         self._inbox = inbox
         self._timers = timers
@@ -63,7 +66,7 @@ class Edges:
         self.market_data = MarketData(self.rest)
         self.quotes = Conflator()
         gateway = Gateway(self.rest, timers.now_ns)
-        self.broker = Broker(gateway, self.budget, self._on_answer, timers.now_ns)
+        self.broker = Broker(gateway, self.budget, self._on_answer, timers.now_ns, reads_apart)
         symbols = sorted({*universe, canary})
         self.stock = StockFeed(
             endpoints,
@@ -125,6 +128,33 @@ class Edges:
                 self._inbox.put(Source.ANSWER, DailyIvObserved(underlying, date, iv, "exchange"), self._next())
                 found += 1
         return found
+
+    async def check_clock_and_calendar(self, session: Session) -> None:
+        """Compare the host's clock and our calendar with the broker's.
+
+        Raises:
+            ConfigurationError: the clock is off by more than ``MAX_CLOCK_OFFSET_S``, or the calendars disagree.
+        """
+        before_ns = self._timers.now_ns()
+        clock = await self.market_data.clock()
+        offset_s = (clock.at_ns - (before_ns + self._timers.now_ns()) / 2) / NS
+        if abs(offset_s) > MAX_CLOCK_OFFSET_S:
+            raise ConfigurationError(
+                "system clock", f"it is {offset_s:+.1f} s off the broker's", "set it by NTP and start again"
+            )
+        days = await self.market_data.calendar(session.date, session.date)
+        times = [(day.open, day.close) for day in days if day.date == session.date]
+        close = REGULAR_CLOSE_MIN - (REGULAR_LENGTH_NS - (session.close_ns - session.open_ns)) // MINUTE_NS
+        ours = ("09:30", f"{close // 60:02d}:{close % 60:02d}")
+        if times != [ours]:
+            raise ConfigurationError(
+                "calendar", f"for {session.date} the broker says {times or 'closed'}, exchange-calendars says {ours}",
+                "update exchange-calendars",
+            )  # fmt: skip
+
+    def watch(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a task whose failure ends the process."""
+        self._spawn(work)
 
     def start(self) -> None:
         """Open the feeds and begin to carry effects out."""

@@ -30,6 +30,7 @@ from oracle.core.messages import (
     SessionClosed,
     SessionOpened,
     StrategyFailed,
+    SubmitOrder,
     TradeClosed,
     TradeOpened,
 )
@@ -41,6 +42,15 @@ Fields = dict[str, Any]
 def _refused(m: IntentRefused) -> Fields:
     rules = [f"{r.rule}: {r.observed} (limit {r.limit})" for r in m.refusals]
     return {"intent_id": m.intent_id, "decision_id": m.decision_id, "refusals": rules}
+
+
+def _submitted(m: SubmitOrder) -> Fields:
+    return {
+        "order_id": m.order_id, "trade_id": m.trade_id, "decision_id": m.decision_id, "purpose": m.purpose.value,
+        "symbol": m.symbol, "side": m.side.value, "contracts": m.contracts, "reason": m.reason,
+        "worst_price_usd": None if m.worst_price_usd is None else str(m.worst_price_usd),
+        "config_fingerprint": m.config_fingerprint,
+    }  # fmt: skip
 
 
 def _advanced(m: OrderAdvanced) -> Fields:
@@ -81,6 +91,7 @@ TABLE: dict[type[Message], tuple[str, str, Callable[[Any], Fields]]] = {
     Intent: ("intent", "info", lambda m: {"intent_id": m.intent_id, "reason": m.reason, "confidence": m.confidence}),
     IntentApproved: ("intent_approved", "info", _approved),
     IntentRefused: ("intent_refused", "warning", _refused),
+    SubmitOrder: ("order_submitted", "info", _submitted),
     OrderAdvanced: ("order_advanced", "info", _advanced),
     OrderFilled: ("order_filled", "info", _filled),
     OrderClosed: ("order_closed", "info", lambda m: {"order_id": m.order_id, "filled": m.filled, "end": m.end}),
@@ -126,7 +137,8 @@ class EventLog:
         for message in turn.messages:
             row = TABLE.get(type(message))
             if row is not None:
-                self._say(turn, row[0], row[1], row[2](message))
+                cleared = isinstance(message, LatchChanged) and not message.active
+                self._say(turn, row[0], "info" if cleared else row[1], row[2](message))
             elif isinstance(message, Reconciled) and message.differences != self._differences:
                 # Only edges: a comparison that stays clean, or stays the same, is not news.
                 self._differences = message.differences

@@ -11,8 +11,8 @@ from enum import IntEnum
 from oracle.core.errors import InvariantError
 from oracle.core.messages import Input
 
-# Ten seconds of the busiest plausible burst: 1,000 order events and bars a second.
-MAX_HELD = 100_000
+# The warm-up of the largest universe that settings allow: 20 symbols x 60 sessions x 390 minutes.
+MAX_HELD = 500_000
 
 
 class Source(IntEnum):

@@ -99,7 +99,6 @@ def configure_logging(
     *,
     secrets: Iterable[str] = (),
     sd_prefix: bool = False,
-    on_event: Callable[[str], None] | None = None,
     stream: TextIO | None = None,
     colour: bool | None = None,
 ) -> None:
@@ -109,7 +108,6 @@ def configure_logging(
         level: one of ``LEVELS``.
         secrets: the loaded credentials' text; nothing that contains one is written.
         sd_prefix: put ``<3>``…``<7>`` before each line, for journald.
-        on_event: called with the level of each line written.
         stream: where to write; stderr by default.
         colour: for people (True) or JSON (False); None decides by whether the stream is a terminal.
 
@@ -129,7 +127,7 @@ def configure_logging(
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.processors.StackInfoRenderer(),
         structlog.processors.UnicodeDecoder(),
-        _counter(on_event),
+        _count,
     ]
     handler = logging.StreamHandler(out)
     handler.setFormatter(
@@ -173,13 +171,21 @@ def _dumps(event: MutableMapping[str, Any], **_options: object) -> str:
     return orjson.dumps({**first, **event}, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
-def _counter(on_event: Callable[[str], None] | None) -> Processor:
-    def count(_logger: object, _method: str, event: EventDict) -> EventDict:
-        if on_event is not None:
-            on_event(str(event.get("level", "info")))
-        return event
+class _Counting:
+    """Who is told of each line's level; a process counts in one place."""
 
-    return count
+    to: Callable[[str], None] | None = None
+
+
+def count_with(on_event: Callable[[str], None] | None) -> None:
+    """Tell ``on_event`` the level of each line from here on; None tells nobody."""
+    _Counting.to = on_event
+
+
+def _count(_logger: object, _method: str, event: EventDict) -> EventDict:
+    if _Counting.to is not None:
+        _Counting.to(str(event.get("level", "info")))
+    return event
 
 
 def reset_logging() -> None:

@@ -1,8 +1,8 @@
 """The worker that carries the core's broker effects out, one by one, and brings their results back.
 
 Inputs: (sequence, effect) in the order of the core's turns. Outputs: result messages to a sink, with the sequence of
-the turn that asked. Strictly first in, first out: a cancel must not overtake the order that it cancels, nor an exit
-the cancel before it; the price is that one slow POST (10 s at most) delays what follows.
+the turn that asked. Orders and cancels leave strictly first in, first out: a cancel must not overtake the order that
+it cancels, nor an exit the cancel before it. Reads have a lane of their own, so that a slow one never delays an exit.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from oracle.core.messages import (
 )
 
 BrokerEffect = SendOrder | SendCancel | LookUpOrder | ReadAccount
+Lane = asyncio.Queue[tuple[int, BrokerEffect]]
 ResultSink = Callable[[int, Message], None]
 ACCOUNT_READ_REQUESTS = 6
 QUEUE_LIMIT = 10_000
@@ -38,14 +39,24 @@ class Broker:
         budget: requests per minute; an effect that it refuses returns THROTTLED without having been sent.
         sink: called on the loop with (sequence of the request, result).
         now_ns: business time.
+        reads_apart: whether reads run beside orders. A paced exchange answers at once and its days must repeat, so
+            there one lane keeps what a read sees independent of the race.
     """
 
-    def __init__(self, gateway: Gateway, budget: RateBudget, sink: ResultSink, now_ns: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        budget: RateBudget,
+        sink: ResultSink,
+        now_ns: Callable[[], int],
+        reads_apart: bool = True,
+    ) -> None:
         self._gateway = gateway
         self._budget = budget
         self._sink = sink
         self._now_ns = now_ns
-        self._queue: asyncio.Queue[tuple[int, BrokerEffect]] = asyncio.Queue(QUEUE_LIMIT)
+        self._orders: Lane = asyncio.Queue(QUEUE_LIMIT)
+        self._reads: Lane = asyncio.Queue(QUEUE_LIMIT) if reads_apart else self._orders
         self._in_flight = 0
 
     @property
@@ -57,16 +68,25 @@ class Broker:
         """Take over an effect. Raises ProtocolError when it is none of the broker's or the queue is full."""
         if not isinstance(effect, SendOrder | SendCancel | LookUpOrder | ReadAccount):
             raise ProtocolError(f"{type(effect).__name__} is not an effect of the broker")
+        lane = self._orders if isinstance(effect, SendOrder | SendCancel) else self._reads
         try:
-            self._queue.put_nowait((sequence, effect))
+            lane.put_nowait((sequence, effect))
         except asyncio.QueueFull:
             raise ProtocolError(f"broker: more than {QUEUE_LIMIT} effects are waiting") from None
         self._in_flight += 1
 
     async def run(self) -> None:
         """Carry effects out until cancelled."""
+        if self._reads is self._orders:
+            await self._work(self._orders)
+        else:
+            async with asyncio.TaskGroup() as lanes:
+                lanes.create_task(self._work(self._orders))
+                lanes.create_task(self._work(self._reads))
+
+    async def _work(self, lane: Lane) -> None:
         while True:
-            sequence, effect = await self._queue.get()
+            sequence, effect = await lane.get()
             result = await self._perform(effect)
             self._sink(sequence, result)
             self._in_flight -= 1

@@ -15,9 +15,9 @@ from oracle.alpaca import wire
 from oracle.alpaca.fields import MalformedError, instant_ns, mapping_of, positive_of, rfc3339_text, text_of
 from oracle.alpaca.rejections import Rejections
 from oracle.alpaca.rest import RestClient, must
-from oracle.alpaca.translate import bar_from, chain_listed, contract_from, option_touch, quote_from
+from oracle.alpaca.translate import bar_from, chain_listed, contract_from, option_touch
 from oracle.core.errors import TransientError
-from oracle.core.messages import Bar, ChainListed, ListedContract, Quote
+from oracle.core.messages import Bar, ChainListed, ListedContract
 
 _MAX_PAGES = 2000
 MINUTE_NS = 60_000_000_000
@@ -115,20 +115,6 @@ class MarketData:
                 except MalformedError as error:
                     self.rejections.add(error)
         return chain_listed(underlying, date, contracts)
-
-    async def latest_stock_quotes(self, symbols: Collection[str]) -> list[Quote]:
-        """The newest quote of each stock that has one, by symbol."""
-        if not symbols:
-            return []
-        query = {"symbols": ",".join(sorted(symbols)), "feed": self._rest.endpoints.stock_feed}
-        body = must(await self._rest.data(wire.STOCK_LATEST_QUOTES_PATH, query), "latest stock quotes")
-        found: list[Quote] = []
-        for symbol, row in sorted(self._groups(body, "quotes")):
-            try:
-                found.append(quote_from(mapping_of(row, "quote", "row"), symbol))
-            except MalformedError as error:
-                self.rejections.add(error)
-        return found
 
     async def latest_option_quotes(self, symbols: Collection[str]) -> list[OptionTouch]:
         """The newest quotes of contracts, as ``Conflator.put_option`` takes them; by symbol."""

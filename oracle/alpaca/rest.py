@@ -173,7 +173,6 @@ _ENDPOINTS = (
     (wire.CALENDAR_PATH, "calendar"),
     (wire.CONTRACTS_PATH, "contracts"),
     (wire.STOCK_BARS_PATH, "bars"),
-    (wire.STOCK_LATEST_QUOTES_PATH, "quotes"),
     (wire.OPTION_SNAPSHOTS_PATH, "snapshots"),
 )
 

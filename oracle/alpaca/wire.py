@@ -32,7 +32,6 @@ CLOCK_PATH = "/v2/clock"
 CALENDAR_PATH = "/v2/calendar"
 CONTRACTS_PATH = "/v2/options/contracts"
 STOCK_BARS_PATH = "/v2/stocks/bars"
-STOCK_LATEST_QUOTES_PATH = "/v2/stocks/quotes/latest"
 OPTION_SNAPSHOTS_PATH = "/v1beta1/options/snapshots"
 DAILY_IV_PATH = "/sim/v1/daily_iv"
 

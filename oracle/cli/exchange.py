@@ -71,8 +71,10 @@ def exchange(
         waiting: set[asyncio.Future[Any]] = {serving}
         if until_stdin_closes:
             # A parent that dies takes its exchange with it: the pipe closes whatever killed the parent.
-            waiting.add(asyncio.create_task(asyncio.to_thread(sys.stdin.read)))
+            waiting.add(asyncio.create_task(_stdin_closed()))
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting - {serving}:
+            task.cancel()
         if serving.done():
             await serving
         serving.cancel()
@@ -83,3 +85,23 @@ def exchange(
         asyncio.run(main())
     except OSError as error:
         raise ConfigurationError("--port", f"{port} cannot be bound ({error.strerror})", "choose another") from None
+
+
+async def _stdin_closed() -> None:
+    """Wait until standard input closes. The thread is a daemon, or a failed start would hang until then."""
+    import asyncio
+    import contextlib
+    import os
+    import threading
+
+    closed, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def watch() -> None:
+        # Not sys.stdin.read(): its lock, held at the end of the process, is a fatal error.
+        while os.read(sys.stdin.fileno(), 4096):
+            pass
+        with contextlib.suppress(RuntimeError):  # the loop has ended first
+            loop.call_soon_threadsafe(closed.set)
+
+    threading.Thread(target=watch, daemon=True).start()
+    await closed.wait()

@@ -36,7 +36,7 @@ def _figures(result: Result, console: Console) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     net = tally.realized_pnl_usd + tally.fees_broker_usd - tally.fees_modelled_usd
     equity = "unknown" if tally.equity is None else f"{tally.equity.equity_usd:,.2f} USD"
-    names = ("bars", "intents", "refusals", "orders", "fills", "trades")
+    names = ("bars", "intents", "refusals", "orders", "fills")
     table.add_row("sessions", f"{figures['sessions']}  (" + ", ".join(f"{figures[n]} {n}" for n in names) + ")")
     table.add_row("realised P&L", f"{usd(tally.realized_pnl_usd)} USD, broker's fees {tally.fees_broker_usd:.2f}")
     table.add_row("after modelled fees", f"{usd(net)} USD")

@@ -77,7 +77,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "reconcile": ("agreed", "differs"),
     "endpoint": (
         *("submit", "cancel", "look_up", "orders", "positions", "account", "activities", "contracts", "calendar"),
-        *("clock", "bars", "quotes", "snapshots", "assets", OTHER),
+        *("clock", "bars", "snapshots", OTHER),
     ),
     "outcome": ("accepted", "rejected", "throttled", "not_found", "unknown", OTHER),
     "lane": ("ordered", "conflated"),

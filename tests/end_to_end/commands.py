@@ -22,7 +22,7 @@ def oracle(
 
 def demo_json(*arguments: str, env: dict[str, str]) -> dict[str, Any]:
     """Run ``oracle demo --json`` and read what it printed."""
-    done = oracle("demo", "--json", *arguments, env=env)
+    done = oracle("demo", *arguments, *(() if "--json" in arguments else ("--json",)), env=env)
     assert done.returncode == 0, done.stderr[-2000:]
     found: dict[str, Any] = json.loads(done.stdout)
     return found

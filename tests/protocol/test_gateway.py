@@ -95,7 +95,6 @@ class TestExchange:
             assert (clock.is_open, clock.next_open_ns) == (False, OPEN_NS)
             days = await edge.data.calendar("2026-01-05", "2026-01-05")
             assert [(d.date, d.open) for d in days] == [("2026-01-05", "09:30")]
-            assert [q.symbol for q in await edge.data.latest_stock_quotes(["SPY", "QQQ"])] == ["QQQ", "SPY"]
             touches = await edge.data.latest_option_quotes([occ(600), occ(605)])
             assert [(t[0], t[1], t[3]) for t in touches] == [(occ(600), 1.2, 1.3), (occ(605), 1.2, 1.3)]
             assert edge.data.rejections.total == 0
@@ -390,7 +389,13 @@ class TestBroker:
         heard: list[tuple[int, Any]] = []
         fault = Fault(200, json.dumps(ORDER))
         async with faulty(fault) as edge:
-            broker = Broker(edge.gateway, RateBudget(200, 60), lambda n, m: heard.append((n, m)), edge.timers.now_ns)
+            broker = Broker(
+                edge.gateway,
+                RateBudget(200, 60),
+                lambda n, m: heard.append((n, m)),
+                edge.timers.now_ns,
+                reads_apart=False,
+            )
             broker.put(7, order())
             broker.put(7, SendCancel("t-1", "abc"))
             broker.put(9, LookUpOrder("t-1"))
@@ -405,11 +410,40 @@ class TestBroker:
         assert names == [(7, "SubmitReturned"), (7, "CancelReturned"), (9, "LookUpReturned"), (11, "AccountReported")]
         assert [method for method, _, _ in fault.requests[:3]] == ["POST", "DELETE", "GET"]
 
+    async def test_a_slow_read_does_not_delay_an_order(self) -> None:
+        heard: list[str] = []
+        release = asyncio.Event()
+
+        async def slow_reads(request: web.Request) -> web.StreamResponse:
+            if request.method == "GET":
+                await release.wait()
+            return web.json_response(ORDER)
+
+        async with serving(("*", "/{path:.*}", slow_reads)) as url, edge_at(url) as edge:
+            sink = lambda _, m: heard.append(type(m).__name__)  # noqa: E731 - one line says it
+            broker = Broker(edge.gateway, RateBudget(200, 60), sink, edge.timers.now_ns)
+            task = asyncio.create_task(broker.run())
+            broker.put(1, LookUpOrder("t-1"))
+            broker.put(2, order())
+            broker.put(3, SendCancel("t-1", "abc"))
+            async with asyncio.timeout(5):
+                while len(heard) < 2:  # noqa: ASYNC110 - the worker is on the far side of a socket
+                    await asyncio.sleep(0)
+            assert heard == ["SubmitReturned", "CancelReturned"]
+            release.set()
+            async with asyncio.timeout(5):
+                while broker.in_flight:  # noqa: ASYNC110 - the worker is on the far side of a socket
+                    await asyncio.sleep(0)
+            task.cancel()
+        assert heard[2] == "LookUpReturned"
+
     async def test_a_used_up_budget_keeps_cancels_and_exits_going(self) -> None:
         heard: list[Any] = []
         fault = Fault(200, json.dumps(ORDER))
         async with faulty(fault) as edge:
-            broker = Broker(edge.gateway, RateBudget(12, 9), lambda _, m: heard.append(m), edge.timers.now_ns)
+            broker = Broker(
+                edge.gateway, RateBudget(12, 9), lambda _, m: heard.append(m), edge.timers.now_ns, reads_apart=False
+            )
             for n in range(5):
                 broker.put(n, order(f"t-{n}"))
             broker.put(5, ReadAccount(OPEN_NS, "test"))

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from oracle.core.errors import ConfigurationError
-from oracle.logs import LEVELS, Redactor, configure_logging, reset_logging
+from oracle.logs import LEVELS, Redactor, configure_logging, count_with, reset_logging
 
 CANARY = 'c4n"ary\\S3CRET/é+='
 
@@ -124,13 +124,15 @@ def test_a_secret_too_short_to_look_for_is_refused(out: io.StringIO) -> None:
 
 def test_levels_hold_for_both_kinds_of_logger(out: io.StringIO) -> None:
     seen: list[str] = []
-    configure_logging("warning", stream=out, on_event=seen.append)
+    configure_logging("warning", stream=out)
+    count_with(seen.append)
     structlog.get_logger("a").info("quiet")
     logging.getLogger("b").info("quiet")
     structlog.get_logger("a").warning("loud")
     logging.getLogger("b").error("loud")
     assert [line["event"] for line in lines(out)] == ["loud", "loud"]
     assert seen == ["warning", "error"]
+    count_with(None)
     with pytest.raises(ConfigurationError, match="'loud' is not a level"):
         configure_logging("loud", stream=out)
     assert set(seen) < set(LEVELS)
