@@ -28,7 +28,7 @@ from oracle.core.equity import EquityKeeper, Marks
 from oracle.core.errors import ConfigurationError
 from oracle.core.ledger import Ledger
 from oracle.core.market import MarketState
-from oracle.core.messages import JournalOpened, OrderFilled, TradeOpened
+from oracle.core.messages import STRATEGY_FAILED_LATCH, JournalOpened, OrderFilled, TradeOpened
 from oracle.core.sessions import NS, SessionTable
 from oracle.daemon import Daemon
 from oracle.edges import Edges, fault_of
@@ -124,10 +124,14 @@ def build_core(config: Config, table: SessionTable, loaded: Loaded, strategies: 
         )
     )
     desk = Desk(DeskSettings(config.fees.modelled_per_contract_usd))
-    reconciler = Reconciler()
+    reader, reconciler = AccountReader(), Reconciler()
     ledger.restore(loaded.books)
-    equity.restore(loaded.last_equity)
-    runner.restore(failure.strategy for failure in loaded.failures)
+    equity.restore(loaded.last_equity, loaded.seed)
+    runner.restore(
+        latch.latch.removeprefix(STRATEGY_FAILED_LATCH)
+        for latch in loaded.latches
+        if latch.active and latch.latch.startswith(STRATEGY_FAILED_LATCH)
+    )
     for intent in loaded.intents:
         for strategy in strategies:
             if strategy.name == intent.strategy:
@@ -140,9 +144,10 @@ def build_core(config: Config, table: SessionTable, loaded: Loaded, strategies: 
         )
     )  # fmt: skip
     desk.restore(loaded.submits, loaded.order_events, loaded.fills, loaded.order_ends, loaded.foreign)
+    reader.restore(loaded.submits, loaded.order_events, loaded.fills, loaded.order_ends)
     reconciler.restore(loaded.order_events, loaded.fills, loaded.foreign)
     engine = Engine(table, market, chains, ledger, equity)
-    for actor in (chains, keeper, runner, gate, desk, AccountReader(), reconciler):
+    for actor in (chains, keeper, runner, gate, desk, reader, reconciler):
         engine.bus.subscribe(actor.handlers())
     return Core(engine, ledger, market, gate, strategies)
 

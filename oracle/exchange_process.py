@@ -52,7 +52,9 @@ class ExchangeProcess:
         if not line:
             await process.wait()
             await self._drain
-            text = self._errors[-1].removeprefix("oracle: ") if self._errors else "it said nothing"
+            # Our own line if there is one: an interpreter's warning may follow it.
+            said = [line for line in self._errors if line.startswith("oracle: ")] or self._errors or ["it said nothing"]
+            text = said[-1].removeprefix("oracle: ")
             await self.__aexit__()
             if process.returncode == EXIT_CONFIG:
                 field, _, rest = text.partition(": ")

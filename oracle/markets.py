@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 DEFAULT_DATE = "2026-01-05"
 # Generated history: 120 sessions of daily bars before the first, options listed 60 days beyond the last.
 BEFORE_DAYS, AFTER_DAYS = 260, 120
+# Beyond these the rules of the NYSE's holidays are not known well enough to call a day a session.
+FIRST_YEAR, LAST_YEAR = 1990, 2060
 
 
 def table_around(first: str, last: str) -> "SessionTable":
@@ -38,8 +40,13 @@ def build_market(
         start = dt.date.fromisoformat(first)
     except ValueError:
         raise ConfigurationError("--date", f"{first!r} is not a date", "write YYYY-MM-DD") from None
+    if not FIRST_YEAR <= start.year <= LAST_YEAR:
+        raise ConfigurationError(
+            "--date", f"no NYSE calendar for {first}", f"choose a day from {FIRST_YEAR} to {LAST_YEAR}"
+        )
+    first = start.isoformat()  # fromisoformat also takes 20260105 and 2026-W02-1
     if source is not None:
-        return _recorded(source, underlying, date)
+        return _recorded(source, underlying, None if date is None else first)
     last = start + dt.timedelta(days=2 * sessions + 10)
     table = table_around(first, last.isoformat())
     if table.on(first) is None:

@@ -93,6 +93,10 @@ class Monitor:
         account = context.account
         checks["reconciled"] = Check(account.reconciled, "ledger and broker have not been found equal")
         checks["store"] = self._store_check()
+        gate = self._running.core.gate
+        halted = gate.trading_state is TradingState.HALTED
+        why = "the daemon is draining" if gate.draining else "trading is halted by a breaker"
+        checks["trading"] = Check(not (gate.draining or halted), why)
         return {name: Check(True) if check.ok else check for name, check in checks.items()}
 
     def status(self) -> Mapping[str, Any]:

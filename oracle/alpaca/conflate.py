@@ -2,8 +2,8 @@
 
 Inputs: raw option quotes as they come off the socket, ``Quote`` messages, listed chains, legs held. Outputs:
 ``drain(at_ns)`` → sorted Quotes, then sorted ChainQuotes. Near the money 4 Hz, far 1 Hz, legs held at once.
-Invariants: pure (time comes in), rows ascending, older quotes never replace newer ones. Bars and broker reports never
-come here. An option quote costs one dict look-up and one tuple until it is drained.
+Invariants: pure (time comes in), rows ascending, older quotes never replace newer ones; a stamp from the future counts
+as its drain's. Bars and broker reports never come here. An option quote costs a look-up and a tuple until drained.
 """
 
 import math
@@ -154,13 +154,15 @@ class Conflator:
             if book.pending:
                 rows = self._due_rows(book, at_ns)
                 if rows:
-                    out.append(_columns(book, rows))
+                    out.append(_columns(book, rows, at_ns))
         return out
 
     def clear(self) -> None:
         """Drop everything pending, as after a feed went down: old quotes must not come out later."""
         self._stocks.clear()
         for book in self._books.values():
+            for row in book.pending:
+                book.newest_ns[row] = 0
             book.pending.clear()
             book.urgent = False
 
@@ -191,13 +193,17 @@ class Conflator:
                 book.urgent = book.urgent or slot[1] in book.pending
 
 
-def _columns(book: _Book, rows: list[int]) -> ChainQuotes:
+def _columns(book: _Book, rows: list[int], at_ns: int) -> ChainQuotes:
     pending = book.pending
     taken: Iterable[_Pending] = [pending.pop(row) for row in rows]
     bids, bid_sizes, asks, ask_sizes, times = zip(*taken, strict=True)
     bid, ask = np.array(bids, dtype="<f8"), np.array(asks, dtype="<f8")
     bid[bid == 0] = _NAN
     ask[ask == 0] = _NAN
+    stamps = np.array(times, dtype="<i8")
+    # A stamp ahead of time must neither look fresh for too long nor keep the quotes after it out.
+    for n in np.flatnonzero(stamps > at_ns):
+        book.newest_ns[rows[n]] = at_ns
     return ChainQuotes(
         book.listed.underlying,
         book.date,
@@ -206,7 +212,7 @@ def _columns(book: _Book, rows: list[int]) -> ChainQuotes:
         ask.tobytes(),
         np.array(bid_sizes, dtype="<i4").tobytes(),
         np.array(ask_sizes, dtype="<i4").tobytes(),
-        np.array(times, dtype="<i8").tobytes(),
+        np.minimum(stamps, at_ns).tobytes(),
     )
 
 

@@ -19,6 +19,8 @@ from oracle.core.messages import (
     AccountReported,
     ClearTimer,
     FeeCharged,
+    Feed,
+    FeedChanged,
     Input,
     LedgerSeeded,
     Message,
@@ -34,6 +36,7 @@ from oracle.core.sessions import Session, SessionTable
 
 SESSION_OPEN_TIMER = "session:open"
 SESSION_CLOSE_TIMER = "session:close"
+NOT_OURS = "the account holds positions or orders that are not ours: close them or use another account"
 UNKNOWN_ACCOUNT = AccountView(None, None, None, False, None)
 
 
@@ -62,6 +65,7 @@ class Engine:
         self._at_ns = 0
         self._session: Session | None = None
         self._opened_date = ""
+        self._told_not_ours = False
         # The core's own bookkeeping hears a message before any actor that decides on it.
         self.bus.subscribe(market.handlers())
         self.bus.subscribe(ledger.handlers())
@@ -70,6 +74,7 @@ class Engine:
             (
                 (AccountReported, self._on_account),
                 (Reconciled, self._on_reconciled),
+                (FeedChanged, self._on_feed),
                 (TimerFired, self._on_timer),
             )
         )
@@ -92,6 +97,7 @@ class Engine:
     def start(self, at_ns: int) -> None:
         """Arm the session timers. Call once, before the first input."""
         self._at_ns = at_ns
+        self._equity.begin(self._table, at_ns)
         self._arm_session(at_ns)
 
     def advance(self, now_ns: int) -> Iterator[Turn]:
@@ -166,11 +172,21 @@ class Engine:
         )
         if context.ledger.seeded or report.cash_usd is None or report.equity_usd is None:
             return ()
+        if report.positions or report.open_orders:
+            # Cash alone would not be the account's value, and what is held has no plan here: nothing is seeded.
+            told, self._told_not_ours = self._told_not_ours, True
+            return () if told else (Reconciled(context.at_ns, "opening", (NOT_OURS,)),)
         held = (
             FeeCharged(fee.activity_id, fee.symbol, fee.amount_usd, fee.text, context.at_ns, in_opening_cash=True)
             for fee in report.fees
         )
         return (LedgerSeeded(report.cash_usd, report.equity_usd, context.at_ns), *held)
+
+    def _on_feed(self, change: FeedChanged, _context: Context) -> Iterable[Message]:
+        """A cut of the trading stream may have lost reports: only a comparison after it agrees again."""
+        if change.feed is Feed.TRADING:
+            self._account = msgspec.structs.replace(self._account, reconciled=False)
+        return ()
 
     def _on_reconciled(self, result: Reconciled, _context: Context) -> Iterable[Message]:
         account = self._account

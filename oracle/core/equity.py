@@ -1,8 +1,8 @@
 """The account's value from the ledger's cash and marks, with the day's start and the peak.
 
-Inputs: closed trades, fees, session edges, its own timer. Output: EquityMarked. Marks are the middle of a fresh
-two-sided quote, else the worse side (a long at the bid, a short at the ask); with neither there is no equity and
-nothing may be entered. The peak and the day's start survive restarts through EquityMarked.
+Inputs: the seed, fills, trades, session edges, a cleared drawdown latch, its own timer. Output: EquityMarked. What
+cannot be marked makes the value unknown, and nothing may be entered. The day starts at the open's equity when every
+mark is fresh, else at the last known one (the evening's). A stale mark never raises the peak. Both survive restarts.
 """
 
 from collections.abc import Iterable
@@ -11,10 +11,13 @@ from decimal import Decimal
 from oracle.core.bus import HandlerTable
 from oracle.core.instruments import is_option, multiplier
 from oracle.core.messages import (
+    DRAWDOWN_LATCH,
     EquityMarked,
-    FeeCharged,
+    LatchChanged,
     LedgerSeeded,
     Message,
+    OrderFilled,
+    Purpose,
     SessionClosed,
     SessionOpened,
     SetTimer,
@@ -22,67 +25,83 @@ from oracle.core.messages import (
     TradeClosed,
 )
 from oracle.core.money import ZERO, price_from_float
-from oracle.core.ports import ChainsView, Context, EquityView, LedgerView, MarketView
-from oracle.core.sessions import MINUTE_NS, NS
+from oracle.core.ports import ChainsView, Context, EquityView, LedgerView, MarketView, OptionQuote
+from oracle.core.sessions import MINUTE_NS, NS, SessionTable
 
 MARK_TIMER = "equity:mark"
+# How long the last fresh mark stands in for a side that has gone: a moment of the market, not a price to trade on.
+LAST_MARK_S = 60
 
 
 class Marks:
-    """Price positions from the newest quotes. ``max_age_s``: beyond it a quote is not fresh."""
+    """Price positions from the newest quotes: the middle when fresh, else a known worse price, never an invented one.
 
-    __slots__ = ("_chains", "_market", "_max_age_ns")
+    A quote is as old as the older of the vendor's time and arrival. When it is older than ``max_age_s`` the worse side
+    is the mark (a long at the bid, a short at the ask). When that side is absent or the quote is crossed, the last
+    fresh mark stands for ``LAST_MARK_S`` more seconds, then the price is unknown. Zero is a mark only if quoted so.
+    """
+
+    __slots__ = ("_chains", "_last", "_market", "_max_age_ns")
 
     def __init__(self, market: MarketView, chains: ChainsView, max_age_s: float) -> None:
         self._market = market
         self._chains = chains
         self._max_age_ns = round(max_age_s * NS)
+        self._last: dict[str, tuple[Decimal, int]] = {}
 
     def mark(self, symbol: str, quantity: int, at_ns: int) -> tuple[Decimal, bool] | None:
-        """Price one unit: (dollars, whether it is stale or one-sided), or None when there is no side to mark at."""
-        if is_option(symbol):
-            option = self._chains.option_quote(symbol)
-            if option is None:
-                return None
-            bid, ask, mid, seen_ns = option.bid, option.ask, option.mid, option.received_ns
-        else:
-            stock = self._market.quote(symbol)
-            if stock is None:
-                return None
-            bid, ask, mid = stock.bid, stock.ask, stock.mid
-            seen_ns = self._market.received_ns(symbol) or 0
-        fresh = at_ns - seen_ns <= self._max_age_ns
-        if mid is not None and fresh:
-            return price_from_float(mid), False
-        if quantity > 0:
-            # A long whose bid has gone is worth nothing to a seller; the worse side is zero, and it says stale.
-            return (price_from_float(bid) if bid is not None else ZERO), True
-        return None if ask is None else (price_from_float(ask), True)
+        """Price one unit: (dollars, whether the mark is stale), or None when it is unknown."""
+        quote = self._chains.option_quote(symbol) if is_option(symbol) else self._market.quote(symbol)
+        if quote is None:
+            return None
+        received_ns = quote.received_ns if isinstance(quote, OptionQuote) else self._market.received_ns(symbol)
+        mid = quote.mid
+        if mid is not None and at_ns - min(quote.quoted_ns, received_ns or 0) <= self._max_age_ns:
+            self._last[symbol] = (price_from_float(mid), at_ns)
+            return self._last[symbol][0], False
+        worse = quote.bid if quantity > 0 else quote.ask
+        crossed = quote.bid is not None and quote.ask is not None and quote.bid > quote.ask
+        if worse is not None and not crossed:
+            return price_from_float(worse), True
+        last = self._last.get(symbol)
+        return (last[0], True) if last is not None and at_ns - last[1] <= LAST_MARK_S * NS else None
 
 
 class EquityKeeper:
-    """Day start, peak and present value."""
+    """Day start, peak and present value. Realised P&L of the day is the ledger's since the session's open."""
 
-    __slots__ = ("_date", "_day_start", "_equity", "_ledger", "_marks", "_peak", "_realized", "_stale", "_unrealized")
+    __slots__ = (
+        "_date", "_day_start", "_equity", "_last_known", "_ledger", "_marks", "_open_ns", "_peak", "_rebase",
+        "_stale", "_unrealized",
+    )  # fmt: skip
 
     def __init__(self, ledger: LedgerView, marks: Marks) -> None:
         self._ledger = ledger
         self._marks = marks
         self._date = ""
+        self._open_ns = 0
         self._day_start: Decimal | None = None
         self._peak: Decimal | None = None
+        self._last_known: Decimal | None = None
         self._equity: Decimal | None = None
         self._unrealized: Decimal | None = None
-        self._realized = ZERO
+        self._rebase = False
         self._stale = 0
 
-    def restore(self, last: EquityMarked | None) -> None:
-        """Take the peak and the day's figures from the last mark that was stored."""
+    def restore(self, last: EquityMarked | None, seed: LedgerSeeded | None = None) -> None:
+        """Take peak and day start from the last mark that was stored, or from the seed when there is none."""
         if last is not None:
             self._date = last.date
             self._day_start = last.day_start_equity_usd
             self._peak = last.peak_equity_usd
-            self._realized = last.realized_today_usd
+            self._last_known = last.equity_usd
+        elif seed is not None:
+            self._day_start = self._peak = self._last_known = seed.equity_usd
+
+    def begin(self, table: SessionTable, at_ns: int) -> None:
+        """Learn which session's results are the day's, at a start between sessions or within one."""
+        latest = table.latest(at_ns)
+        self._open_ns = 0 if latest is None else latest.open_ns
 
     def handlers(self) -> HandlerTable:
         """What this actor listens to."""
@@ -90,30 +109,31 @@ class EquityKeeper:
             (LedgerSeeded, self.on_seeded),
             (SessionOpened, self.on_open),
             (SessionClosed, self.on_close),
-            (FeeCharged, self.on_fee),
+            (OrderFilled, self.on_filled),
             (TradeClosed, self.on_trade_closed),
+            (LatchChanged, self.on_latch),
             (TimerFired, self.on_timer),
         )
 
     def view(self, at_ns: int) -> EquityView:
         """The account's value now."""
         self._revalue(at_ns)
-        return EquityView(self._equity, self._day_start, self._peak, self._realized, self._unrealized, self._stale)
+        realized = self._ledger.realized_since(self._open_ns)
+        return EquityView(self._equity, self._day_start, self._peak, realized, self._unrealized, self._stale)
 
     def on_seeded(self, seed: LedgerSeeded, _context: Context) -> Iterable[Message]:
         """The first equity is the first peak."""
-        self._peak = seed.equity_usd
-        self._day_start = seed.equity_usd
+        self._day_start = self._peak = self._last_known = seed.equity_usd
         return ()
 
     def on_open(self, opened: SessionOpened, context: Context) -> Iterable[Message]:
         """Start the day's count, once a session; a restart within the session keeps the day's start."""
+        self._open_ns = opened.open_ns
         self._revalue(context.at_ns)
         if opened.date != self._date:
             self._date = opened.date
-            self._realized = ZERO
-            if self._equity is not None:
-                self._day_start = self._equity
+            fresh = self._equity is not None and self._stale == 0
+            self._day_start = self._equity if fresh else self._last_known
         return (*self._snapshot("open", context), SetTimer(MARK_TIMER, context.at_ns + MINUTE_NS))
 
     def on_close(self, _closed: SessionClosed, context: Context) -> Iterable[Message]:
@@ -126,16 +146,21 @@ class EquityKeeper:
             return ()
         return (*self._snapshot("minute", context), SetTimer(MARK_TIMER, context.at_ns + MINUTE_NS))
 
-    def on_fee(self, fee: FeeCharged, _context: Context) -> Iterable[Message]:
-        """A fee of the broker is a realised loss of the day."""
-        if not fee.in_opening_cash:
-            self._realized -= fee.amount_usd
-        return ()
+    def on_filled(self, fill: OrderFilled, context: Context) -> Iterable[Message]:
+        """Snapshot what a part of an exit realised; the last part is snapshot with its trade's end."""
+        partial = fill.purpose is not Purpose.ENTRY and self._ledger.trade(fill.trade_id) is not None
+        return self._snapshot("fill", context) if partial else ()
 
-    def on_trade_closed(self, closed: TradeClosed, context: Context) -> Iterable[Message]:
-        """Count the day's realised P&L (gross of modelled fees, net of the broker's) and snapshot."""
-        self._realized += closed.gross_pnl_usd - closed.fees_broker_usd
+    def on_trade_closed(self, _closed: TradeClosed, context: Context) -> Iterable[Message]:
+        """Snapshot the end of a round trip."""
         return self._snapshot("trade", context)
+
+    def on_latch(self, change: LatchChanged, context: Context) -> Iterable[Message]:
+        """An operator who resumes after a drawdown starts a new peak; while equity is unknown, at its next mark."""
+        if change.latch != DRAWDOWN_LATCH or change.active:
+            return ()
+        self._rebase = True
+        return self._snapshot("rebase", context)
 
     def _revalue(self, at_ns: int) -> None:
         if not self._ledger.seeded:
@@ -160,7 +185,11 @@ class EquityKeeper:
         self._revalue(context.at_ns)
         if self._equity is None or self._unrealized is None or self._day_start is None or self._peak is None:
             return ()
-        self._peak = max(self._peak, self._equity)
+        if self._rebase:
+            kind, self._rebase, self._peak = "rebase", False, self._equity
+        elif self._stale == 0:
+            self._peak = max(self._peak, self._equity)
+        self._last_known = self._equity
         return (
             EquityMarked(
                 date=self._date,
@@ -170,7 +199,7 @@ class EquityKeeper:
                 equity_usd=self._equity,
                 day_start_equity_usd=self._day_start,
                 peak_equity_usd=self._peak,
-                realized_today_usd=self._realized,
+                realized_today_usd=self._ledger.realized_since(self._open_ns),
                 unrealized_usd=self._unrealized,
                 marks_stale=self._stale,
             ),

@@ -97,7 +97,10 @@ class _Trade:
 class Ledger:
     """The books; satisfies ``ports.LedgerView``."""
 
-    __slots__ = ("_cash_usd", "_costs", "_fees", "_orders", "_over", "_quantities", "_seen", "_trades", "_views")
+    __slots__ = (
+        "_cash_usd", "_costs", "_fees", "_orders", "_over", "_quantities", "_realized", "_realized_sum", "_seen",
+        "_trades", "_views",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._cash_usd: Decimal | None = None
@@ -108,6 +111,8 @@ class Ledger:
         self._fees: set[str] = set()
         self._quantities: dict[str, int] = {}
         self._costs: dict[str, Decimal] = {}
+        self._realized: list[tuple[int, Decimal]] = []
+        self._realized_sum: tuple[int, Decimal] | None = None
         self._views: tuple[TradeView, ...] | None = None
 
     def handlers(self) -> HandlerTable:
@@ -193,6 +198,7 @@ class Ledger:
         if self._cash_usd is None:
             raise ProtocolError("ledger: a fee before the opening cash is known")
         self._cash_usd -= fee.amount_usd
+        self._realize(fee.at_ns, -fee.amount_usd)
 
     def on_filled(self, fill: OrderFilled, _context: Context) -> Iterable[Message]:
         """Book an execution: cash, position, trade.
@@ -249,20 +255,29 @@ class Ledger:
         signed = fill.side.sign * fill.contracts
         self._cash_usd -= signed * fill.price_usd * multiplier(fill.symbol) + fill.fees_broker_usd
         held = self._quantities.get(fill.symbol, 0)
-        cost = self._costs.get(fill.symbol, ZERO)
+        before = self._costs.get(fill.symbol, ZERO)
         after = held + signed
+        gain = ZERO
         if held * signed >= 0:
-            cost += signed * fill.price_usd
+            cost = before + signed * fill.price_usd
         elif held * after >= 0:
-            cost = cost * after / held
+            cost = before * after / held
+            gain = -signed * fill.price_usd - (before - cost)
         else:
             cost = after * fill.price_usd
+            gain = held * fill.price_usd - before
+        self._realize(fill.at_ns, gain * multiplier(fill.symbol) - fill.fees_broker_usd)
         if after == 0:
             self._quantities.pop(fill.symbol, None)
             self._costs.pop(fill.symbol, None)
         else:
             self._quantities[fill.symbol] = after
             self._costs[fill.symbol] = cost
+
+    def _realize(self, at_ns: int, amount_usd: Decimal) -> None:
+        if amount_usd != ZERO:
+            self._realized.append((at_ns, amount_usd))
+            self._realized_sum = None
 
     def _close_if_flat(self, trade: _Trade, at_ns: int) -> Iterable[Message]:
         if not trade.entry_over or trade.open_contracts != 0:
@@ -312,6 +327,12 @@ class Ledger:
         if self._cash_usd is None:
             raise ProtocolError("ledger: cash asked for before it is seeded")
         return self._cash_usd
+
+    def realized_since(self, at_ns: int) -> Decimal:
+        """P&L in dollars of what was closed from ``at_ns`` on, at average cost, net of the broker's fees."""
+        if self._realized_sum is None or self._realized_sum[0] != at_ns:
+            self._realized_sum = (at_ns, sum((usd for when, usd in self._realized if when >= at_ns), ZERO))
+        return self._realized_sum[1]
 
     def position(self, symbol: str) -> int:
         """Signed quantity held; 0 when flat."""

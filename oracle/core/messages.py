@@ -522,6 +522,11 @@ class ExitTriggered(Message, frozen=True):
     purpose: Purpose
 
 
+# Latches whose clearing others than risk act on: a drawdown's re-bases the peak, a strategy's lets it run again.
+DRAWDOWN_LATCH = "drawdown"
+STRATEGY_FAILED_LATCH = "strategy_failed:"
+
+
 class LatchChanged(Message, frozen=True):
     """A breaker was set or cleared. ``until_date`` is the session that clears it; None = an operator must.
 
@@ -796,7 +801,11 @@ class SessionClosed(Message, frozen=True):
 
 
 class EquityMarked(Message, frozen=True):
-    """Equity from the ledger's cash and marks. ``marks_stale`` counts positions marked at the worse or last side."""
+    """Equity from the ledger's cash and marks. ``marks_stale`` counts positions marked at the worse or last side.
+
+    ``kind``: open, minute, fill, trade, close, or rebase (the peak starts anew at this equity). With stale marks the
+    figure is shown but nothing may be latched on it.
+    """
 
     date: str
     at_ns: int

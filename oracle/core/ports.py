@@ -104,8 +104,8 @@ class MarketView(Protocol):
         """When the newest quote of a stock entered the core, or None."""
         ...
 
-    def halted(self, symbol: str) -> bool:
-        """Whether the tape last said that the stock is halted."""
+    def halted(self, symbol: str) -> bool | None:
+        """Whether the stock is halted; None until a status or a trade of this connection tells."""
         ...
 
     def feed(self, feed: Feed) -> FeedState:
@@ -151,6 +151,10 @@ class LedgerView(Protocol):
     @property
     def cash_usd(self) -> Decimal:
         """Cash by the ledger. Raises ProtocolError before it is seeded."""
+        ...
+
+    def realized_since(self, at_ns: int) -> Decimal:
+        """P&L in dollars of what was closed from ``at_ns`` on, net of the broker's fees."""
         ...
 
     def position(self, symbol: str) -> int:

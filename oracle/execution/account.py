@@ -1,10 +1,12 @@
-"""When the broker's account is read: at start, after a reconnect, every 30 s in session, after fills, at the close.
+"""When the broker's account is read: at start, after a reconnect, every 30 s in session, after fills, at the close,
+and at once when an order's fate is unknown or an exit was refused.
 
-Inputs: FeedChanged, SessionOpened, SessionClosed, OrderClosed, AccountReported, its own timer. Output: ReadAccount.
-Invariant: one read at a time is asked for; a failed read is asked for again.
+Inputs: feeds, sessions, what orders come to, AccountReported, its own timer. Output: ReadAccount.
+Invariants: one read at a time is asked for; a failed read is asked for again; what is wished for meanwhile follows;
+the reads that succeed leave no moment uncovered, from the last session or what was unsettled before a restart on.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from oracle.core.bus import HandlerTable
 from oracle.core.messages import (
@@ -12,16 +14,23 @@ from oracle.core.messages import (
     Feed,
     FeedChanged,
     FeedState,
+    ForeignExecution,
     Message,
+    OrderAdvanced,
     OrderClosed,
+    OrderFilled,
+    OrderState,
+    Purpose,
     ReadAccount,
     SessionClosed,
     SessionOpened,
     SetTimer,
+    SubmitOrder,
     TimerFired,
 )
 from oracle.core.ports import Context
 from oracle.core.sessions import MINUTE_NS, NS
+from oracle.execution.orders import TERMINAL, commanded_ns
 
 READ_TIMER = "account:read"
 EVERY_S = 30
@@ -36,11 +45,16 @@ OVERLAP_NS = 10 * MINUTE_NS
 class AccountReader:
     """Asks for the account; the desk and the reconciler use what comes back."""
 
-    __slots__ = ("_pending", "_since_ns")
+    __slots__ = ("_due_ns", "_pending", "_restored_ns", "_since_ns", "_soon_ns", "_wished")
 
     def __init__(self) -> None:
         self._pending = False
+        # A read that is under way may be older than the reason for another: that one follows its answer.
+        self._wished = ""
+        self._soon_ns = 0
+        self._due_ns = 0
         self._since_ns: int | None = None
+        self._restored_ns: int | None = None
 
     def handlers(self) -> HandlerTable:
         """What this actor listens to."""
@@ -48,10 +62,27 @@ class AccountReader:
             (FeedChanged, self.on_feed),
             (SessionOpened, self.on_session_opened),
             (SessionClosed, self.on_session_closed),
+            (OrderAdvanced, self.on_order_advanced),
             (OrderClosed, self.on_order_closed),
+            (ForeignExecution, self.on_foreign_execution),
             (AccountReported, self.on_report),
             (TimerFired, self.on_timer),
         )
+
+    def restore(
+        self,
+        orders: Sequence[SubmitOrder],
+        advanced: Sequence[OrderAdvanced],
+        fills: Sequence[OrderFilled],
+        ended: Sequence[OrderClosed],
+    ) -> None:
+        """Make the first read go back to the oldest order that was not settled, and to the last fill that was told."""
+        over = {end.order_id for end in ended}
+        states = {step.client_order_id: step for step in advanced}
+        alive = {step.order_id for step in states.values() if step.to_state not in TERMINAL}
+        moments = [commanded_ns(o) for o in orders if o.order_id not in over or o.order_id in alive]
+        moments += [max(fill.at_ns for fill in fills)] if fills else []
+        self._restored_ns = min(moments, default=None)
 
     def on_feed(self, change: FeedChanged, context: Context) -> Iterable[Message]:
         """The trading stream is (again) live: what happened before is only in the account."""
@@ -68,22 +99,49 @@ class AccountReader:
         return self._read("session closed", context)
 
     def on_order_closed(self, closed: OrderClosed, context: Context) -> Iterable[Message]:
-        """Cash and buying power have changed: look again soon."""
-        if closed.filled == 0:
+        """Look again soon when cash has changed; at once when an exit was refused, because our books may be why."""
+        if closed.purpose is not Purpose.ENTRY and closed.end.startswith("rejected"):
+            return self._read(f"exit {closed.order_id} was refused", context)
+        return () if closed.filled == 0 else self._look_soon(context)
+
+    def on_order_advanced(self, step: OrderAdvanced, context: Context) -> Iterable[Message]:
+        """An order's fate became unknown: its fills may be in the account."""
+        if step.to_state is not OrderState.UNKNOWN:
             return ()
-        return (SetTimer(READ_TIMER, context.at_ns + AFTER_ORDER_S * NS),)
+        return self._read(f"{step.client_order_id} is unknown", context)
+
+    def on_foreign_execution(self, _execution: ForeignExecution, context: Context) -> Iterable[Message]:
+        """Positions show what it did."""
+        return self._look_soon(context)
 
     def on_report(self, report: AccountReported, context: Context) -> Iterable[Message]:
         """Plan the next look."""
         self._pending = False
         if report.text:
-            return (SetTimer(READ_TIMER, context.at_ns + RETRY_S * NS),)
-        self._since_ns = report.at_ns - OVERLAP_NS
-        return (SetTimer(READ_TIMER, self._next_ns(context)),)
+            return self._look_at(context.at_ns + RETRY_S * NS)
+        if report.fills_since_ns <= self._since(context):
+            # A read that others asked for may reach back less far: then what lies before it has not been seen yet.
+            self._since_ns = report.at_ns - OVERLAP_NS
+        if self._wished:
+            return self._read(self._wished, context)
+        next_ns = self._next_ns(context)
+        return self._look_at(min(next_ns, self._soon_ns) if self._soon_ns > context.at_ns else next_ns)
 
     def on_timer(self, timer: TimerFired, context: Context) -> Iterable[Message]:
-        """The next look is due."""
-        return self._read("periodic", context) if timer.timer_id == READ_TIMER else ()
+        """The next look is due; while one is under way, its answer plans the next."""
+        return self._read("periodic", context) if timer.timer_id == READ_TIMER and not self._pending else ()
+
+    def _look_soon(self, context: Context) -> Iterable[Message]:
+        """Look in a moment; what is due before is not put off, or a busy minute would never be looked at."""
+        if self._soon_ns <= context.at_ns:
+            self._soon_ns = context.at_ns + AFTER_ORDER_S * NS
+        if context.at_ns < self._due_ns <= self._soon_ns:
+            return ()
+        return self._look_at(self._soon_ns)
+
+    def _look_at(self, due_ns: int) -> Iterable[Message]:
+        self._due_ns = due_ns
+        return (SetTimer(READ_TIMER, due_ns),)
 
     def _next_ns(self, context: Context) -> int:
         soon_ns = context.at_ns + EVERY_S * NS
@@ -93,11 +151,17 @@ class AccountReader:
 
     def _read(self, reason: str, context: Context) -> Iterable[Message]:
         if self._pending:
+            self._wished = reason
             return ()
-        self._pending = True
-        since_ns = self._since_ns
-        if since_ns is None:
-            # The first look goes back to the last session's open: a restart must find what it missed.
+        self._pending, self._wished = True, ""
+        return (ReadAccount(self._since(context), reason),)
+
+    def _since(self, context: Context) -> int:
+        """The moment up to which the account's fills are known."""
+        if self._since_ns is None:
+            # The first look goes back to the last session's open, or further: a restart must find what it missed.
             latest = context.table.latest(context.at_ns)
-            since_ns = (context.at_ns if latest is None else latest.open_ns) - OVERLAP_NS
-        return (ReadAccount(since_ns, reason),)
+            begin_ns = context.at_ns if latest is None else latest.open_ns
+            restored_ns = begin_ns if self._restored_ns is None else self._restored_ns
+            self._since_ns = min(begin_ns, restored_ns) - OVERLAP_NS
+        return self._since_ns

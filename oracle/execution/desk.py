@@ -27,6 +27,7 @@ from oracle.core.messages import (
     OrderReported,
     OrderState,
     Outcome,
+    Purpose,
     ReadAccount,
     SetTimer,
     SubmitOrder,
@@ -36,9 +37,11 @@ from oracle.core.messages import (
 from oracle.core.money import ZERO
 from oracle.core.ports import Context
 from oracle.core.sessions import MINUTE_NS
-from oracle.execution.orders import TERMINAL, Attempt, OrderEvent
+from oracle.execution.orders import TERMINAL, Attempt, OrderEvent, commanded_ns
 from oracle.execution.outcomes import Doubt, Verdict, delay_s, event_of_status, resolve
 from oracle.execution.works import LOOK_TIMER, STEP_TIMER, DeskSettings, Work, Works
+
+RESTARTED = "restarted"
 
 
 class Desk:
@@ -75,24 +78,29 @@ class Desk:
     ) -> None:
         """Rebuild orders from stored facts, each list in order of commit.
 
-        Attempts that had not settled become UNKNOWN and are looked up when the trading stream is next live.
+        Attempts that had not settled become UNKNOWN and are looked up when the trading stream is next live. Of entries
+        nothing is sent any more: what the broker holds may stand until its window ends, or risk takes it back.
         """
         for order in orders:
-            self._works.orders[order.order_id] = Work(order)
+            give_up = RESTARTED if order.purpose is Purpose.ENTRY else None
+            self._works.orders[order.order_id] = Work(order, give_up=give_up)
         booked: dict[str, int] = {}
+        broker_ids: dict[str, str] = {}
         for fill in fills:
             self._booked.add(fill.execution_id)
             booked[fill.client_order_id] = booked.get(fill.client_order_id, 0) + fill.contracts
             if fill.broker_order_id:
                 self._works.learn(fill.broker_order_id, fill.client_order_id)
+                broker_ids[fill.client_order_id] = fill.broker_order_id
         self._booked.update(execution.execution_id for execution in foreign)
         for step in advanced:
             work = self._works.orders[step.order_id]
             known = self._works.by_client(step.client_order_id)
             if known is None:
                 work.step = step.step
-                attempt = self._works.add(work, None)
+                attempt = self._works.add(work, commanded_ns(work.order))
                 attempt.booked = booked.get(step.client_order_id, 0)
+                attempt.broker_order_id = broker_ids.get(step.client_order_id, "")
                 work.filled += attempt.booked
             else:
                 attempt = known[1]
@@ -182,17 +190,27 @@ class Desk:
         return self._works.told(*known, report.order, OrderEvent(report.event.value), context.at_ns, text=report.text)
 
     def on_execution_reported(self, execution: ExecutionReported, context: Context) -> Iterable[Message]:
-        """Book an execution once."""
+        """Book an execution once, and never more of an order than was ordered.
+
+        What exceeds the order is told as foreign: entries stop until the account shows whether it was real. What
+        exceeds only the broker's own count waits: the account's next report brings it again, with the count of then.
+        """
         if execution.execution_id in self._booked:
             return ()
-        self._booked.add(execution.execution_id)
         known = self._works.find(execution.order)
         contracts = int(execution.qty)
-        if (
-            known is None
-            or contracts != execution.qty
-            or (execution.symbol, execution.side) != (known[1].command.symbol, known[1].command.side)
-        ):
+        ours = (
+            known is not None
+            and contracts == execution.qty
+            and (execution.symbol, execution.side) == (known[1].command.symbol, known[1].command.side)
+            and known[1].booked + contracts <= known[1].command.contracts
+        )
+        if known is not None and ours:
+            count = max(known[1].told_filled, int(execution.order.filled_qty))
+            if 0 < count < known[1].booked + contracts:
+                return (LookUpOrder(known[1].client_order_id),)
+        self._booked.add(execution.execution_id)
+        if known is None or not ours:
             return (
                 ForeignExecution(
                     execution.execution_id,
@@ -238,7 +256,7 @@ class Desk:
             return out + self._works.next(work, at_ns)
         attempt = work.attempts[-1]
         attempt.doubt_ns = at_ns
-        out += self._works.event(work, attempt, OrderEvent.UNKNOWN_EVENT, at_ns, text="restarted")
+        out += self._works.event(work, attempt, OrderEvent.UNKNOWN_EVENT, at_ns, text=RESTARTED)
         return [*out, self._works.look_in(work, delay_s(0), at_ns)]
 
     # ---------------------------------------------------------------------------------------------------- timers
@@ -268,11 +286,11 @@ class Desk:
                 continue
             attempt.looks += 1
             if attempt.resend_due:
-                attempt.resend_due = False
-                out += self._works.resend(work, attempt, at_ns)
+                wanted = work.wanted and not attempt.cancel_wanted
+                out += (self._works.resend if wanted else self._works.drop)(work, attempt, at_ns)
             elif attempt.state in TERMINAL:
-                since_ns = (attempt.sent_ns or at_ns) - MINUTE_NS
-                out.append(ReadAccount(since_ns, f"executions of {attempt.client_order_id} are missing"))
+                why = f"executions of {attempt.client_order_id} are missing"
+                out.append(ReadAccount(attempt.sent_ns - MINUTE_NS, why))
                 out.append(self._works.look_in(work, delay_s(attempt.looks), at_ns))
             else:
                 if attempt.state is OrderState.SENT:

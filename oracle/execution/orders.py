@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import Final
 
 from oracle.core.errors import ProtocolError
-from oracle.core.messages import OrderState, SendOrder
+from oracle.core.messages import OrderState, SendOrder, SubmitOrder
+from oracle.core.sessions import NS
 
 
 class OrderEvent(StrEnum):
@@ -53,6 +54,8 @@ LIFE: Final[Mapping[tuple[OrderState, OrderEvent], OrderState]] = MappingProxyTy
         (_S.SENT, _E.CANCELED): _S.CANCELED,
         (_S.SENT, _E.EXPIRED): _S.EXPIRED,
         (_S.SENT, _E.REJECTED): _S.REJECTED,
+        # A replaced order is over under this id; its replacement has another one and is not ours.
+        (_S.SENT, _E.REPLACED): _S.CANCELED,
         (_S.SENT, _E.LOSE): _S.UNKNOWN,
         # After a 429 the order was not taken: the same id goes out again.
         (_S.SENT, _E.RESEND): _S.SENT,
@@ -62,6 +65,7 @@ LIFE: Final[Mapping[tuple[OrderState, OrderEvent], OrderState]] = MappingProxyTy
         (_S.ACCEPTED, _E.FILL): _S.FILLED,
         (_S.ACCEPTED, _E.CANCELED): _S.CANCELED,
         (_S.ACCEPTED, _E.EXPIRED): _S.EXPIRED,
+        (_S.ACCEPTED, _E.REPLACED): _S.CANCELED,
         # A 200 can still be followed by a rejection: acceptance is not even a routing (alpaca.md 3.4).
         (_S.ACCEPTED, _E.REJECTED): _S.REJECTED,
         # Done for the day is not over: the day order's expiry is still to come.
@@ -77,6 +81,7 @@ LIFE: Final[Mapping[tuple[OrderState, OrderEvent], OrderState]] = MappingProxyTy
         (_S.PARTIALLY_FILLED, _E.FILL): _S.FILLED,
         (_S.PARTIALLY_FILLED, _E.CANCELED): _S.CANCELED,
         (_S.PARTIALLY_FILLED, _E.EXPIRED): _S.EXPIRED,
+        (_S.PARTIALLY_FILLED, _E.REPLACED): _S.CANCELED,
         (_S.PARTIALLY_FILLED, _E.DONE_FOR_DAY): _S.PARTIALLY_FILLED,
         (_S.PARTIALLY_FILLED, _E.CANCEL): _S.CANCEL_SENT,
         (_S.PARTIALLY_FILLED, _E.LOSE): _S.PARTIALLY_FILLED,
@@ -88,6 +93,7 @@ LIFE: Final[Mapping[tuple[OrderState, OrderEvent], OrderState]] = MappingProxyTy
         (_S.CANCEL_SENT, _E.FILL): _S.FILLED,
         (_S.CANCEL_SENT, _E.CANCELED): _S.CANCELED,
         (_S.CANCEL_SENT, _E.EXPIRED): _S.EXPIRED,
+        (_S.CANCEL_SENT, _E.REPLACED): _S.CANCELED,
         (_S.CANCEL_SENT, _E.REJECTED): _S.REJECTED,
         (_S.CANCEL_SENT, _E.DONE_FOR_DAY): _S.CANCEL_SENT,
         (_S.CANCEL_SENT, _E.CANCEL_REJECTED): _S.CANCEL_SENT,
@@ -101,9 +107,12 @@ LIFE: Final[Mapping[tuple[OrderState, OrderEvent], OrderState]] = MappingProxyTy
         (_S.UNKNOWN, _E.FILL): _S.FILLED,
         (_S.UNKNOWN, _E.CANCELED): _S.CANCELED,
         (_S.UNKNOWN, _E.EXPIRED): _S.EXPIRED,
+        (_S.UNKNOWN, _E.REPLACED): _S.CANCELED,
         (_S.UNKNOWN, _E.REJECTED): _S.REJECTED,
         (_S.UNKNOWN, _E.LOSE): _S.UNKNOWN,
         (_S.UNKNOWN, _E.RESEND): _S.SENT,
+        # Asking to cancel what we do not understand teaches nothing about it: it stays in doubt until the broker says.
+        (_S.UNKNOWN, _E.CANCEL): _S.UNKNOWN,
         # Ends stay ends when older news arrives late or twice.
         (_S.FILLED, _E.NEW): _S.FILLED,
         (_S.FILLED, _E.PENDING): _S.FILLED,
@@ -118,6 +127,7 @@ LIFE: Final[Mapping[tuple[OrderState, OrderEvent], OrderState]] = MappingProxyTy
         # The last contracts filled before the cancel and their execution was told after it.
         (_S.CANCELED, _E.FILL): _S.FILLED,
         (_S.CANCELED, _E.CANCELED): _S.CANCELED,
+        (_S.CANCELED, _E.REPLACED): _S.CANCELED,
         (_S.CANCELED, _E.CANCEL_REJECTED): _S.CANCELED,
         (_S.CANCELED, _E.DONE_FOR_DAY): _S.CANCELED,
         (_S.CANCELED, _E.LOSE): _S.CANCELED,
@@ -152,18 +162,26 @@ def advance(state: OrderState, event: OrderEvent) -> OrderState:
     return OrderState.UNKNOWN
 
 
+def commanded_ns(order: SubmitOrder) -> int:
+    """When an order was commanded, at the earliest: its window's end less its whole ladder. UTC ns.
+
+    No attempt can have left before, so it bounds what was sent before a restart.
+    """
+    return order.window_end_ns - round(sum(step.stand_s for step in order.ladder) * NS)
+
+
 @dataclass(slots=True)
 class Attempt:
     """One client order id's life. ``told_filled`` is the broker's cumulative count, ``booked`` ours by executions.
 
-    ``doubt_ns`` is since when the fate is unknown, ``cancel_ns`` when a cancel was last asked for; ``sent_ns`` is None
-    for an attempt of before a restart.
+    ``doubt_ns`` is since when the fate is unknown, ``cancel_ns`` when a cancel was last asked for. An attempt of
+    before a restart has the earliest moment at which it can have been sent.
     """
 
     command: SendOrder
     number: int
     step: int
-    sent_ns: int | None
+    sent_ns: int
     state: OrderState = OrderState.INTENT
     broker_order_id: str = ""
     booked: int = 0

@@ -29,6 +29,11 @@ STATUS_EVENTS: Final[Mapping[str, OrderEvent]] = MappingProxyType(
         "accepted": OrderEvent.NEW,
         "accepted_for_bidding": OrderEvent.NEW,
         "held": OrderEvent.NEW,
+        # Alive and not trading for now: nothing is in doubt, and a cancel may be asked for.
+        "suspended": OrderEvent.PENDING,
+        "stopped": OrderEvent.PENDING,
+        "pending_review": OrderEvent.PENDING,
+        "pending_replace": OrderEvent.PENDING,
         "pending_new": OrderEvent.PENDING,
         "pending_cancel": OrderEvent.PENDING,
         "partially_filled": OrderEvent.PARTIAL_FILL,
@@ -37,6 +42,7 @@ STATUS_EVENTS: Final[Mapping[str, OrderEvent]] = MappingProxyType(
         "expired": OrderEvent.EXPIRED,
         "rejected": OrderEvent.REJECTED,
         "done_for_day": OrderEvent.DONE_FOR_DAY,
+        "calculated": OrderEvent.DONE_FOR_DAY,
         "replaced": OrderEvent.REPLACED,
     }
 )
@@ -70,8 +76,8 @@ def event_of_status(status: str) -> OrderEvent:
     return STATUS_EVENTS.get(status, OrderEvent.UNKNOWN_EVENT)
 
 
-def mismatch(sent: SendOrder, sent_ns: int | None, found: BrokerOrder) -> str:
-    """Compare the broker's order with the command; empty when every field agrees. ``sent_ns`` None is not compared."""
+def mismatch(sent: SendOrder, sent_ns: int, found: BrokerOrder) -> str:
+    """Compare the broker's order with the command; empty when every field agrees."""
     pairs = (
         ("symbol", sent.symbol, found.symbol),
         ("side", sent.side, found.side),
@@ -79,12 +85,12 @@ def mismatch(sent: SendOrder, sent_ns: int | None, found: BrokerOrder) -> str:
         ("limit", sent.limit_usd, found.limit_price_usd),
     )
     wrong = [f"{name} {theirs} instead of {ours}" for name, ours, theirs in pairs if ours != theirs]
-    if sent_ns is not None and found.created_ns < sent_ns - CLOCK_SLACK_NS:
+    if found.created_ns < sent_ns - CLOCK_SLACK_NS:
         wrong.append(f"created {(sent_ns - found.created_ns) // NS} s before it was sent")
     return "; ".join(wrong)
 
 
-def resolve(answer: LookUpReturned, sent: SendOrder, sent_ns: int | None, doubt: Doubt, at_ns: int) -> Verdict:
+def resolve(answer: LookUpReturned, sent: SendOrder, sent_ns: int, doubt: Doubt, at_ns: int) -> Verdict:
     """Judge a look-up.
 
     Found and equal: adopt. Found and different: mismatch. Not found for ``NOT_FOUND_S`` of doubt: send the same id

@@ -96,7 +96,8 @@ def reconcile(ledger: LedgerView, ours: OurOrders, report: AccountReported) -> t
     if not ledger.seeded:
         return (Difference(Case.NOT_SEEDED, "the opening cash is not known"),)
     coming = [fill for fill in report.fills if fill.execution_id not in ours.booked]
-    own = [fill for fill in coming if ours.knows(fill.order.client_order_id)]
+    # What the desk refused to book as more than was ordered counts only if positions show it.
+    own = [f for f in coming if ours.knows(f.order.client_order_id) and f.execution_id not in ours.foreign]
     out = [
         Difference(Case.FILL_FOREIGN, f"{f.execution_id}: {f.side.value} {f.qty} {f.symbol} at {f.price_usd} USD")
         for f in coming

@@ -26,13 +26,14 @@ from oracle.core.messages import (
 )
 from oracle.core.sessions import NS
 from oracle.execution.orders import HELD, TERMINAL, Attempt, OrderEvent, advance
-from oracle.execution.outcomes import delay_s, mismatch
+from oracle.execution.outcomes import delay_s, event_of_status, mismatch
 
 STEP_TIMER = "desk:step:"
 LOOK_TIMER = "desk:look:"
 # Closed orders are kept for late reports; older ones than this many are forgotten.
 MAX_CLOSED = 10_000
 WINDOW_OVER = "window"
+REPLACED = "replaced at the broker"
 # How long a cancel may go without its confirmation before it is looked up and asked for again.
 CANCEL_CONFIRM_S = 2.0
 # How long an ended order waits for executions that the broker counts before the account is read for them.
@@ -107,7 +108,11 @@ class Works:
         if event is OrderEvent.FILL:
             attempt.told_filled = max(attempt.told_filled, attempt.command.contracts)
         if event is OrderEvent.UNKNOWN_EVENT:
+            event = event_of_status(order.status)  # a word of the stream that we lack can still leave a known status
+        if event is OrderEvent.UNKNOWN_EVENT:
             text = f"status {order.status} {text}".strip()
+        if event is OrderEvent.REPLACED:
+            work.give_up = work.give_up or REPLACED  # its replacement works on: no more of ours beside it
         return self.event(work, attempt, event, at_ns, text=text)
 
     def event(self, work: Work, attempt: Attempt, event: OrderEvent, at_ns: int, *, text: str = "") -> list[Message]:
@@ -118,6 +123,8 @@ class Works:
             attempt.text = text
             out.append(self._advanced(work, attempt, before))
             attempt.looks = 0
+            # Whatever the broker says of it, a 429 is no longer the last word.
+            attempt.resend_due = False
             if attempt.state is OrderState.UNKNOWN:
                 attempt.doubt_ns = at_ns if attempt.doubt_ns is None else attempt.doubt_ns
                 out.append(self.look_in(work, delay_s(0), at_ns))
@@ -133,7 +140,7 @@ class Works:
             # A late fill of an earlier attempt can make this one too large; an order that is over may live no more.
             too_large = work.filled + attempt.left > work.order.contracts
             attempt.cancel_wanted = attempt.cancel_wanted or work.closed or too_large
-            if attempt.state in (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED) and attempt.cancel_wanted:
+            if attempt.cancel_wanted and self._cancel_due(attempt, at_ns):
                 out += self.push_cancel(work, attempt, at_ns)
             elif attempt.state in TERMINAL:
                 out.append(self.look_in(work, EXECUTION_WAIT_S, at_ns))  # ended with executions that nobody told us yet
@@ -159,7 +166,7 @@ class Works:
             return "canceled: by the broker"
         return None
 
-    def add(self, work: Work, sent_ns: int | None) -> Attempt:
+    def add(self, work: Work, sent_ns: int) -> Attempt:
         """Make the next attempt of what is left, at the present step."""
         order, number = work.order, len(work.attempts) + 1
         entry = order.purpose is Purpose.ENTRY
@@ -196,13 +203,23 @@ class Works:
                 continue
             attempt.cancel_wanted = True
             if attempt.resend_due:
-                attempt.resend_due = False
-                return self.event(work, attempt, OrderEvent.CANCELED, at_ns, text="never accepted: throttled")
+                return self.drop(work, attempt, at_ns)
         return self.next(work, at_ns)
+
+    def drop(self, work: Work, attempt: Attempt, at_ns: int) -> list[Message]:
+        """End an attempt that a 429 kept from the broker."""
+        attempt.resend_due = False
+        return self.event(work, attempt, OrderEvent.CANCELED, at_ns, text="never accepted: throttled")
+
+    def _cancel_due(self, attempt: Attempt, at_ns: int) -> bool:
+        """Whether to ask for a wanted cancel now: at once when alive, time and again while in doubt."""
+        if attempt.state is OrderState.UNKNOWN and attempt.broker_order_id:
+            return at_ns >= attempt.cancel_ns + round(CANCEL_CONFIRM_S * NS)
+        return attempt.state in (OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED)
 
     def push_cancel(self, work: Work, attempt: Attempt, at_ns: int) -> list[Message]:
         """Ask for a cancel. Without the broker's id a look-up comes first, and this again after it."""
-        look = self.look_in(work, CANCEL_CONFIRM_S, at_ns)
+        look = self.look_in(work, max(CANCEL_CONFIRM_S, delay_s(attempt.looks)), at_ns)
         if not attempt.broker_order_id:
             return [look]
         attempt.cancel_ns = at_ns
@@ -218,6 +235,7 @@ class Works:
 
     def resend(self, work: Work, attempt: Attempt, at_ns: int) -> list[Message]:
         """Send the same command under the same id once more."""
+        attempt.resend_due = False
         moved = self.event(work, attempt, OrderEvent.RESEND, at_ns, text="sent again")
         return [*moved, attempt.command, self.look_in(work, self._settings.silence_s, at_ns)]
 

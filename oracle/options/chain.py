@@ -2,7 +2,8 @@
 
 Inputs: ChainListed, ChainQuotes, and stock quotes and bars for spot. Output: the answers of ``ports.ChainsView``.
 Volatility and delta are computed when asked, one expiry at a time, and cached for that state and instant.
-Invariant: what is unknown or too old is None or a reason, never an older or another number.
+Invariants: what is unknown or too old is None or a reason, never an older or another number; a vendor's time counts at
+most as the turn's.
 """
 
 from collections.abc import Iterable
@@ -100,15 +101,15 @@ class Chains:
         chain.surfaces_at_ns = -1
         return ()
 
-    def on_stock_quote(self, quote: Quote, _context: Context) -> Iterable[Message]:
+    def on_stock_quote(self, quote: Quote, context: Context) -> Iterable[Message]:
         """Take the underlying's quote as spot when it has a middle."""
         if quote.mid is not None:
-            self._set_spot(quote.symbol, quote.mid, quote.quoted_ns)
+            self._set_spot(quote.symbol, quote.mid, min(quote.quoted_ns, context.at_ns))
         return ()
 
-    def on_bar(self, bar: Bar, _context: Context) -> Iterable[Message]:
+    def on_bar(self, bar: Bar, context: Context) -> Iterable[Message]:
         """Take a bar's close as spot when nothing newer is known."""
-        self._set_spot(bar.symbol, bar.close, bar.start_ns + MINUTE_NS)
+        self._set_spot(bar.symbol, bar.close, min(bar.start_ns + MINUTE_NS, context.at_ns))
         return ()
 
     def _set_spot(self, symbol: str, price: float, at_ns: int) -> None:
@@ -117,6 +118,11 @@ class Chains:
             self._spot[symbol] = (price, at_ns)
             if symbol in self._chains:
                 self._chains[symbol].surfaces_at_ns = -1
+
+    @property
+    def adjusted(self) -> int:
+        """Listed contracts that are left out because their root is not their underlying's."""
+        return sum(chain.columns.adjusted for chain in self._chains.values())
 
     def listed(self, underlying: str) -> ChainListed | None:
         """The contracts of an underlying for its session, or None before they are known."""

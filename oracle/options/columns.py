@@ -1,7 +1,8 @@
 """One underlying's listed contracts and their newest quotes as columns, one row per listed contract.
 
 Inputs: ChainListed, ChainQuotes. Output: arrays for the model, ``OptionQuote`` for everybody else.
-Invariants: an absent side is NaN inside and None outside; nothing numpy leaves through ``quote``.
+Invariants: an absent side is NaN inside and None outside; nothing numpy leaves through ``quote``. A contract with
+another root than the underlying's is adjusted (it delivers something else): it has a row, but joins no expiry.
 """
 
 import math
@@ -23,7 +24,8 @@ Ints = npt.NDArray[np.int64]
 class ChainColumns:
     """Columns aligned with ``listed.contracts``; ``twin`` is the row of the other right at that strike, or -1.
 
-    ``quoted_ns`` is the vendor's time of the quote, ``received_ns`` the turn's; both 0 before the first quote.
+    ``quoted_ns`` is the vendor's time of the quote, at most that of its turn, ``received_ns`` the turn's; both 0 before
+    the first quote. ``adjusted`` counts rows that are left out of every expiry.
     """
 
     listed: ChainListed
@@ -39,14 +41,16 @@ class ChainColumns:
     ask_size: Ints
     quoted_ns: Ints
     received_ns: Ints
+    adjusted: int
 
     @classmethod
     def from_listing(cls, message: ChainListed) -> "ChainColumns":
         """Columns of a new listing, without any quote."""
         contracts = [parse_occ(c.symbol) for c in message.contracts]
-        at = {(c.expiry, c.strike_milli, c.is_call): row for row, c in enumerate(contracts)}
+        standard = [(row, c) for row, c in enumerate(contracts) if c.root == message.underlying]
+        at = {(c.expiry, c.strike_milli, c.is_call): row for row, c in standard}
         rows_of: dict[str, list[int]] = {}
-        for row, contract in enumerate(contracts):
+        for row, contract in standard:
             rows_of.setdefault(contract.expiry, []).append(row)
         twins = [at.get((c.expiry, c.strike_milli, not c.is_call), -1) for c in contracts]
         n = len(contracts)
@@ -64,6 +68,7 @@ class ChainColumns:
             ask_size=np.zeros(n, np.int64),
             quoted_ns=np.zeros(n, np.int64),
             received_ns=np.zeros(n, np.int64),
+            adjusted=n - len(standard),
         )
 
     def copy_quotes(self, old: "ChainColumns") -> None:
@@ -89,7 +94,8 @@ class ChainColumns:
         self.ask[rows] = np.frombuffer(message.ask, "<f8")
         self.bid_size[rows] = np.frombuffer(message.bid_size, "<i4")
         self.ask_size[rows] = np.frombuffer(message.ask_size, "<i4")
-        self.quoted_ns[rows] = np.frombuffer(message.quoted_ns, "<i8")
+        # A stamp from the future would make the quote fresh for too long.
+        self.quoted_ns[rows] = np.minimum(np.frombuffer(message.quoted_ns, "<i8"), at_ns)
         self.received_ns[rows] = at_ns
 
     def symbol(self, row: int) -> str:

@@ -1,6 +1,6 @@
 """Keep the right contracts listed and subscribed: near the money, within the plan's limit, legs held first.
 
-Inputs: SessionOpened, Quote, ChainListed, ChainReadFailed, OrderFilled, its own retry timer. Outputs: ReadChain and
+Inputs: Quote, ChainListed, ChainReadFailed, OrderFilled, its own retry timer. Outputs: ReadChain and
 SetOptionSubscription effects. Invariants: the subscription never exceeds the limit; the same state gives the same set.
 """
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from oracle.core.bus import HandlerTable
-from oracle.core.instruments import parse_occ
+from oracle.core.instruments import is_option, parse_occ
 from oracle.core.messages import (
     ChainListed,
     ChainReadFailed,
@@ -22,9 +22,10 @@ from oracle.core.messages import (
     TimerFired,
 )
 from oracle.core.ports import Context
-from oracle.core.sessions import NS
+from oracle.core.sessions import MINUTE_NS, NS, Session
 
 RETRY_S = 10
+READ_BEFORE_OPEN_NS = 15 * MINUTE_NS
 # Strikes are listed this far from spot; wide enough for any one-day move that leaves the market open
 # (NYSE Rule 7.12 halts trading for the day at -20 %).
 LISTED_BAND = Decimal("0.20")
@@ -34,7 +35,7 @@ RECENTRE_SHARE = 0.35
 
 @dataclass(slots=True)
 class _Chain:
-    """One underlying's listing for a date: strikes by expiry, and where the subscription is centred."""
+    """One underlying's listing for a date: strikes by expiry, and where the subscription is centred (None: nowhere)."""
 
     asked_date: str = ""
     listed_date: str = ""
@@ -51,13 +52,12 @@ class ChainKeeper:
         limit: option quotes that the data plan allows at once (200 or 1,000).
     """
 
-    __slots__ = ("_ahead", "_chains", "_current", "_held", "_limit")
+    __slots__ = ("_ahead", "_chains", "_current", "_limit")
 
     def __init__(self, sessions_ahead: Mapping[str, int], limit: int) -> None:
         self._ahead = dict(sorted(sessions_ahead.items()))
         self._limit = limit
         self._chains = {symbol: _Chain() for symbol in self._ahead}
-        self._held: set[str] = set()
         self._current: tuple[str, ...] = ()
 
     def handlers(self) -> HandlerTable:
@@ -71,33 +71,34 @@ class ChainKeeper:
         )
 
     def on_quote(self, quote: Quote, context: Context) -> Iterable[Message]:
-        """Ask for the chain once spot is known for the coming session; follow spot afterwards."""
+        """Ask for the chain once spot is known for the coming session; follow spot and what is held afterwards."""
         chain = self._chains.get(quote.symbol)
-        mid = quote.mid
-        if chain is None or mid is None or context.session is None:
+        mid, session = quote.mid, context.session
+        if chain is None or mid is None or session is None:
             return ()
-        if chain.asked_date != context.session.date:
-            chain.asked_date = context.session.date
-            return self._read(quote.symbol, mid, context)
-        if chain.listed_date != context.session.date or chain.centre is None:
+        if chain.asked_date != session.date:
+            return self._ask(quote.symbol, mid, context)
+        if chain.listed_date != session.date:
             return ()
-        if abs(mid - chain.centre) <= RECENTRE_SHARE * chain.half_width:
-            return ()
-        chain.centre = mid
-        return self._subscribe(context)
+        if chain.centre is None or abs(mid - chain.centre) > RECENTRE_SHARE * chain.half_width:
+            chain.centre = mid
+            return self._subscribe(context)
+        return self._keep_held(context)
 
     def on_listed(self, listed: ChainListed, context: Context) -> Iterable[Message]:
-        """Index the listing and subscribe around spot."""
+        """Index the listing and subscribe around spot; while spot is unknown, its next middle does."""
         chain = self._chains.get(listed.underlying)
-        quote = context.market.quote(listed.underlying)
-        if chain is None or quote is None or quote.mid is None:
+        if chain is None or context.session is None or listed.date != context.session.date:
             return ()
+        quote = context.market.quote(listed.underlying)
         chain.listed_date = listed.date
-        chain.centre = quote.mid
+        if quote is not None and quote.mid is not None:
+            chain.centre = quote.mid
         chain.by_expiry = {}
         for contract in listed.contracts:
             parsed = parse_occ(contract.symbol)
-            chain.by_expiry.setdefault(parsed.expiry, []).append((parsed.strike, contract.symbol))
+            if parsed.root == listed.underlying:  # another root is an adjusted contract, which delivers something else
+                chain.by_expiry.setdefault(parsed.expiry, []).append((parsed.strike, contract.symbol))
         return self._subscribe(context)
 
     def on_read_failed(self, failed: ChainReadFailed, context: Context) -> Iterable[Message]:
@@ -105,26 +106,31 @@ class ChainKeeper:
         return (SetTimer(f"chain:{failed.underlying}", context.at_ns + RETRY_S * NS),)
 
     def on_timer(self, timer: TimerFired, context: Context) -> Iterable[Message]:
-        """Repeat a failed read."""
+        """Repeat a failed read, and wait on while spot is unknown."""
         owner, _, underlying = timer.timer_id.partition(":")
-        quote = context.market.quote(underlying) if owner == "chain" else None
-        if quote is None or quote.mid is None:
+        chain, session = self._chains.get(underlying), context.session
+        if owner != "chain" or chain is None or session is None or chain.listed_date == session.date:
             return ()
-        return self._read(underlying, quote.mid, context)
+        quote = context.market.quote(underlying)
+        if quote is None or quote.mid is None:
+            return (SetTimer(timer.timer_id, context.at_ns + RETRY_S * NS),)
+        return self._ask(underlying, quote.mid, context)
 
     def on_filled(self, _fill: OrderFilled, context: Context) -> Iterable[Message]:
         """A leg held is always subscribed."""
-        held = {p.symbol for p in context.ledger.positions()}
-        if held <= set(self._current):
-            self._held = held
-            return ()
-        self._held = held
-        return self._subscribe(context)
+        return self._keep_held(context)
 
-    def _read(self, underlying: str, spot: float, context: Context) -> tuple[Message, ...]:
+    def _keep_held(self, context: Context) -> tuple[Message, ...]:
+        return () if set(_held(context)) <= set(self._current) else self._subscribe(context)
+
+    def _ask(self, underlying: str, spot: float, context: Context) -> tuple[Message, ...]:
         session = context.session
-        if session is None:
+        if session is None or context.at_ns < session.open_ns - READ_BEFORE_OPEN_NS:
             return ()
+        self._chains[underlying].asked_date = session.date
+        return self._read(underlying, spot, session, context)
+
+    def _read(self, underlying: str, spot: float, session: Session, context: Context) -> tuple[Message, ...]:
         last = session
         for _ in range(self._ahead[underlying]):
             last = context.table.after(last.date) or last
@@ -135,14 +141,17 @@ class ChainKeeper:
     def _subscribe(self, context: Context) -> tuple[Message, ...]:
         """Share the limit equally over (underlying, expiry), nearest strikes first."""
         session = context.session
-        ready = {u: c for u, c in self._chains.items() if session and c.listed_date == session.date and c.by_expiry}
-        slots = sum(len(c.by_expiry) for c in ready.values())
+        ready = [
+            (chain, chain.centre)
+            for chain in self._chains.values()
+            if session and chain.listed_date == session.date and chain.by_expiry and chain.centre is not None
+        ]
+        slots = sum(len(chain.by_expiry) for chain, _ in ready)
         if slots == 0:
             return ()
-        chosen = set(sorted(self._held)[: self._limit])
+        chosen = set(_held(context)[: self._limit])
         share = (self._limit - len(chosen)) // slots
-        for chain in ready.values():
-            centre = chain.centre if chain.centre is not None else 0.0
+        for chain, centre in ready:
             widths = []
             for rows in chain.by_expiry.values():
                 near = sorted((abs(strike - centre), symbol) for strike, symbol in rows)[:share]
@@ -150,7 +159,12 @@ class ChainKeeper:
                 widths.append(near[-1][0] if near else 0.0)
             chain.half_width = min(widths)
         symbols = tuple(sorted(chosen))
-        if symbols == self._current:
+        if not symbols or symbols == self._current:
             return ()
         self._current = symbols
         return (SetOptionSubscription(symbols),)
+
+
+def _held(context: Context) -> list[str]:
+    """The contracts held, sorted: by the ledger, which knows them after a restart too."""
+    return [p.symbol for p in context.ledger.positions() if is_option(p.symbol)]

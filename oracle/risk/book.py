@@ -56,11 +56,11 @@ class Working:
 
 @dataclass(slots=True)
 class OrderBook:
-    """The gate's memory of orders. Times are UTC ns."""
+    """The gate's memory of orders; ``unknown`` are client order ids, oldest first. Times are UTC ns."""
 
     working: dict[str, Working] = field(default_factory=dict)
     entries: dict[str, SubmitOrder] = field(default_factory=dict)
-    unknown_since: dict[str, int] = field(default_factory=dict)
+    unknown: dict[str, None] = field(default_factory=dict)
     decided: set[str] = field(default_factory=set)
     opened: list[tuple[int, str, str]] = field(default_factory=list)
     _sent_ns: deque[int] = field(default_factory=deque)
@@ -86,11 +86,11 @@ class OrderBook:
             record.filled += fill.contracts
 
     def advanced(self, step: OrderAdvanced, at_ns: int) -> None:
-        """Follow attempts: the desk's further attempts count as orders, and unknown ones are timed."""
+        """Follow attempts: the desk's further attempts count as orders, and unknown ones are kept."""
         if step.to_state is OrderState.UNKNOWN:
-            self.unknown_since.setdefault(step.order_id, at_ns)
-        elif step.from_state is OrderState.UNKNOWN:
-            self.unknown_since.pop(step.order_id, None)
+            self.unknown[step.client_order_id] = None
+        else:
+            self.unknown.pop(step.client_order_id, None)
         if step.to_state is OrderState.SENT and step.attempt > 1:
             self._sent_ns.append(at_ns)
 
@@ -107,12 +107,12 @@ class OrderBook:
         if all(trade_id != opened.trade_id for _, _, trade_id in self.opened):
             self.opened.append((opened.at_ns, opened.strategy, opened.trade_id))
 
-    def prune(self, open_ns: int, open_trades: Iterable[str]) -> None:
-        """Drop what a new session does not need: intent ids carry their date, round trips count per session."""
+    def prune(self, date: str, open_ns: int, open_trades: Iterable[str]) -> None:
+        """Drop what a session does not need: intent ids carry their date, round trips count per session."""
         keep = {record.order.trade_id for record in self.working.values()} | set(open_trades)
         self.entries = {trade_id: order for trade_id, order in self.entries.items() if trade_id in keep}
         self.opened = [row for row in self.opened if row[0] >= open_ns]
-        self.decided.clear()
+        self.decided = {intent_id for intent_id in self.decided if f":{date}:" in intent_id}
 
     def entering(self) -> Iterator[Working]:
         """Working entries, in order of submission."""

@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from oracle.core.messages import (
+    AccountReported,
     Bar,
     ClearTimer,
     ExitPlanAdvanced,
@@ -56,7 +57,11 @@ class ExitWish(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Watch:
-    """What is remembered of one open trade. ``wanted`` is the strongest exit that is due."""
+    """What is remembered of one open trade. ``wanted`` is the strongest exit that is due.
+
+    ``refused_ns``: when an exit order was refused, while no account report has been seen since; ``backoff_ns``: when
+    the next may leave once one has.
+    """
 
     trade_id: str
     symbol: str
@@ -67,6 +72,8 @@ class Watch:
     next_try_ns: int = 0
     retry_timer_ns: int = 0
     rejections: int = 0
+    refused_ns: int | None = None
+    backoff_ns: int = 0
 
 
 def mark_usd(quote: OptionQuote, fresh: bool) -> Decimal | None:
@@ -115,10 +122,12 @@ def breakeven_due(trade: TradeView, quote: OptionQuote | None, fresh: bool) -> b
     return price_from_float(quote.mid) >= _grown(trade.entry_price_usd, after)
 
 
-def judge_level(trade: TradeView, spot: float | None, quote: OptionQuote | None) -> Trigger | None:
-    """Judge the underlying's target by its mid. The option needs two sides, because the exit is a limit order."""
+def judge_level(trade: TradeView, spot: float | None, quote: OptionQuote | None, fresh: bool) -> Trigger | None:
+    """Judge the underlying's target by its mid. The option needs two fresh sides: they make the exit's limits."""
     target = trade.exit_plan.underlying_target
-    if target is None or spot is None or quote is None or quote.mid is None or quote.bid is None or quote.bid <= 0:
+    if target is None or spot is None or not fresh or quote is None:
+        return None
+    if quote.mid is None or quote.bid is None or quote.bid <= 0:
         return None
     if trade.exit_plan.direction * (spot - target) >= 0:
         return Trigger(Purpose.TARGET, "underlying_target", f"{trade.underlying} {spot} USD", f"{target} USD")
@@ -246,7 +255,7 @@ class Exits:
             judge_time(trade, context.at_ns),
             None if bar is None else judge_close(trade, bar),
             judge_premium(trade, quote, fresh, watch.breakeven),
-            judge_level(trade, spot, quote),
+            judge_level(trade, spot, quote, fresh),
         )
         met = [trigger for trigger in found if trigger is not None]
         strongest = max(met, key=lambda trigger: RANK[trigger.purpose]) if met else None
@@ -255,7 +264,7 @@ class Exits:
     def order_made(self, trade_id: str, order_id: str, at_ns: int) -> None:
         """Remember the exit order that the gate made."""
         watch = self.watches[trade_id]
-        watch.order_id = order_id
+        watch.order_id, watch.refused_ns = order_id, None
         watch.next_try_ns = at_ns + round(self._settings.retry_s * NS)
 
     def order_closed(self, end: OrderClosed, context: Context) -> list[Message | ExitWish]:
@@ -274,8 +283,7 @@ class Exits:
         wanted = watch.wanted
         if wanted is None or wanted.purpose is Purpose.TARGET:
             watch.wanted = None
-            return ()
-        if end.purpose is Purpose.TARGET:
+        elif end.purpose is Purpose.TARGET:
             # The target made place for a stop: the spacing between exits is not for this.
             watch.next_try_ns = at_ns
             return ()
@@ -285,9 +293,27 @@ class Exits:
         watch.rejections += 1
         settings = self._settings
         wait_s = min(settings.retry_s * 2 ** min(watch.rejections - 1, 16), settings.max_backoff_s)
-        watch.next_try_ns = at_ns + round(wait_s * NS)
+        watch.refused_ns, watch.backoff_ns = at_ns, at_ns + round(wait_s * NS)
+        # A fill that we have not heard of may be why. Without an account the exit is tried again all the same.
+        watch.next_try_ns = at_ns + round(settings.max_backoff_s * NS)
+        if wanted is None:
+            return ()
         seen = f"exit order refused {watch.rejections} times in a row, {end.end}"
-        return (ExitTriggered(watch.trade_id, wanted.rule, seen, f"again in {wait_s:g} s", wanted.purpose),)
+        limit = f"again in {wait_s:g} s, after an account report"
+        return (ExitTriggered(watch.trade_id, wanted.rule, seen, limit, wanted.purpose),)
+
+    def account_seen(self, report: AccountReported, at_ns: int) -> list[Message]:
+        """Let refused exits be tried again. Never in this turn: the report's fills are booked in the course of it."""
+        if report.text:
+            return []
+        out: list[Message] = []
+        for watch in self.watches.values():
+            if watch.refused_ns is None or report.at_ns < watch.refused_ns:
+                continue
+            watch.refused_ns = None
+            watch.next_try_ns = watch.retry_timer_ns = max(watch.backoff_ns, at_ns + 1)
+            out.append(SetTimer(RETRY_TIMER + watch.trade_id, watch.next_try_ns))
+        return out
 
     def _want(self, watch: Watch, trigger: Trigger) -> bool:
         if watch.wanted is not None and RANK[trigger.purpose] <= RANK[watch.wanted.purpose]:
@@ -309,6 +335,10 @@ class Exits:
             trigger = None
         if trigger is not None and self._want(watch, trigger):
             out.append(ExitTriggered(watch.trade_id, trigger.rule, trigger.observed, trigger.limit, trigger.purpose))
+            if watch.rejections:
+                # A stronger exit does not sit out the back-off of a weaker one.
+                watch.rejections, watch.refused_ns = 0, None
+                watch.next_try_ns = min(watch.next_try_ns, context.at_ns + round(self._settings.retry_s * NS))
         wanted = watch.wanted
         if wanted is None:
             return out

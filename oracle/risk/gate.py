@@ -14,6 +14,7 @@ import msgspec
 from oracle.core.bus import HandlerTable
 from oracle.core.errors import ProtocolError
 from oracle.core.messages import (
+    AccountReported,
     Bar,
     ChainQuotes,
     DrainRequested,
@@ -123,6 +124,7 @@ class Gate:
             (FeedChanged, self.on_feed_changed),
             (StrategyFailed, self.on_strategy_failed),
             (ForeignExecution, self.on_foreign_execution),
+            (AccountReported, self.on_account_reported),
             (Reconciled, self.on_reconciled),
             (DrainRequested, self.on_drain_requested),
         )
@@ -359,13 +361,15 @@ class Gate:
 
     def on_session_opened(self, opened: SessionOpened, context: Context) -> Iterable[Message]:
         """Clear what ends with a new session, and go on with exits that waited for it."""
-        self._book.prune(opened.open_ns, (trade.trade_id for trade in context.ledger.open_trades()))
+        self._book.prune(opened.date, opened.open_ns, (trade.trade_id for trade in context.ledger.open_trades()))
         out: list[Message] = [*self._halts.on_session(opened.date, context.at_ns), *self._exits.arm(context)]
         return out + self._judge(tuple(self._exits.watches.values()), context)
 
     def on_feed_changed(self, _change: FeedChanged, context: Context) -> Iterable[Message]:
-        """Arm the timers of restored trades: after a restart a feed's first word is the first thing heard."""
-        return self._exits.arm(context)
+        """After a restart this is the first thing heard: arm timers, and take back entries that a latch forbids."""
+        halts, halted = self._halts, self._halts.state is not TradingState.ACTIVE
+        records = [w for w in self._book.entering() if halted or halts.failed(w.order.strategy)]
+        return (*self._exits.arm(context), *self._book.cancel(records, "latched"))
 
     def on_strategy_failed(self, failed: StrategyFailed, context: Context) -> Iterable[Message]:
         """Halt a strategy that raised; its exits go on."""
@@ -375,6 +379,10 @@ class Gate:
         """Somebody else traded: no entries until a reconcile agrees."""
         self._foreign = execution.execution_id
         return NOTHING
+
+    def on_account_reported(self, report: AccountReported, context: Context) -> Iterable[Message]:
+        """Let exits that were refused be tried again, now that the books are as new as the account."""
+        return self._exits.account_seen(report, context.at_ns)
 
     def on_reconciled(self, result: Reconciled, _context: Context) -> Iterable[Message]:
         """An agreement between ledger and broker covers foreign executions of before."""

@@ -79,8 +79,14 @@ class Halts:
                 self.losses_in_a_row = 0
 
     def on_equity(self, marked: EquityMarked, table: SessionTable) -> list[LatchChanged]:
-        """Latch the day's loss until the next session, and the drawdown until an operator."""
+        """Latch the day's loss until the next session, and the drawdown until an operator.
+
+        A mark that rests on stale quotes latches nothing: one missing bid must not end the day. Entries are refused
+        while equity is unknown, and the next fresh mark latches if the loss is real.
+        """
         out: list[LatchChanged] = []
+        if marked.marks_stale > 0:
+            return out
         start, peak, equity = marked.day_start_equity_usd, marked.peak_equity_usd, marked.equity_usd
         if start - equity >= self.limits.day_loss_fraction * start:
             after = table.after(marked.date)

@@ -54,7 +54,6 @@ BOUNDS: Final[Mapping[str, Bound]] = MappingProxyType(
         "max_spread_usd": _most("2.00", "USD"),
         "max_orders_per_min": _most("60", "orders a minute"),
         "max_round_trips_per_session": _most("50", "trades of a strategy a session"),
-        "max_unknown_order_s": _most("30", "s"),
         "expiry_day_no_open_min": _least("30", "min before the close of expiry day"),
         "min_options_level": _least("2", "options level"),
     }
@@ -92,7 +91,6 @@ class RiskLimits(BaseModel):
     max_spread_usd: Decimal = Decimal("0.50")
     max_orders_per_min: int = 20
     max_round_trips_per_session: int = 20
-    max_unknown_order_s: Decimal = Decimal(30)
     expiry_day_no_open_min: Decimal = Decimal(30)
     min_options_level: int = 2
     restricted_symbols: tuple[str, ...] = ()

@@ -37,6 +37,8 @@ class RiskFacts(msgspec.Struct, frozen=True, kw_only=True):
     symbol: str
     known_contract: bool
     tradable: bool | None
+    confidence: float
+    confidence_needed: float
     valid_until_ns: int
     flat_ns: int
     expiry_close_ns: int | None
@@ -50,7 +52,7 @@ class RiskFacts(msgspec.Struct, frozen=True, kw_only=True):
     feeds: tuple[tuple[str, FeedState], ...]
     reconciled: bool
     foreign_execution: str | None
-    unknown_orders: tuple[tuple[str, int], ...]
+    unknown_orders: tuple[str, ...]
     duplicate: str | None
     orders_last_min: int
     round_trips: int
@@ -58,7 +60,7 @@ class RiskFacts(msgspec.Struct, frozen=True, kw_only=True):
     opposite_orders: tuple[str, ...]
     # the market
     in_session: bool
-    halted: bool
+    halted: bool | None
     bid_usd: Decimal | None
     ask_usd: Decimal | None
     quoted_ns: int | None
@@ -156,12 +158,15 @@ def reconciled(f: RiskFacts) -> Refusal | None:
 
 
 def order_unknown(f: RiskFacts) -> Refusal | None:
-    """No order's fate has been unknown for too long."""
-    limit_s = f.limits.max_unknown_order_s
-    old = [(o, (f.at_ns - since) // NS) for o, since in f.unknown_orders if f.at_ns - since > limit_s * NS]
-    if not old:
+    """Every order's fate is known."""
+    return Refusal("order_unknown", ", ".join(f.unknown_orders), "none in doubt") if f.unknown_orders else None
+
+
+def confidence(f: RiskFacts) -> Refusal | None:
+    """The strategy is as sure as it says that it must be; a confidence that is no number is not."""
+    if f.confidence >= f.confidence_needed:
         return None
-    return Refusal("order_unknown", ", ".join(f"{o} for {s} s" for o, s in old), f"unknown at most {limit_s} s")
+    return Refusal("confidence", f"{f.confidence:g}", f"at least {f.confidence_needed:g}")
 
 
 def duplicate_intent(f: RiskFacts) -> Refusal | None:
@@ -245,7 +250,9 @@ def restricted_symbol(f: RiskFacts) -> Refusal | None:
 
 
 def underlying_halted(f: RiskFacts) -> Refusal | None:
-    """The tape has not halted the underlying."""
+    """The tape has not halted the underlying, and it is known to trade in this connection."""
+    if f.halted is None:
+        return Refusal("underlying_halted", UNKNOWN, "not halted")
     return Refusal("underlying_halted", f"{f.underlying} is halted", "not halted") if f.halted else None
 
 
@@ -338,6 +345,7 @@ RULES: tuple[Rule, ...] = (
     feeds,
     reconciled,
     order_unknown,
+    confidence,
     duplicate_intent,
     order_rate,
     repeated_execution,

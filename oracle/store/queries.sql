@@ -72,7 +72,7 @@ VALUES (:log_id, :order_id, :client_order_id, :attempt, :step, :from_state, :to_
     :turn_seq, :recorded_ns);
 
 -- name: advance_order
-UPDATE orders SET state = :to_state, attempt = :attempt, step = :step, filled = :filled WHERE order_id = :order_id;
+UPDATE orders SET state = :to_state, attempt = :attempt, step = :step WHERE order_id = :order_id;
 
 -- name: close_order
 UPDATE orders SET closed_log_id = :log_id, closed_ns = :recorded_ns, closed_filled = :filled, end_reason = :end,
@@ -217,10 +217,20 @@ SELECT symbol, CASE side WHEN 'buy' THEN contracts ELSE -contracts END AS signed
 FROM fills ORDER BY log_id;
 
 -- name: read_orders
-SELECT * FROM orders ORDER BY log_id DESC LIMIT :limit;
+SELECT log_id, order_id, sequence, trade_id, decision_id, strategy, strategy_hash, underlying, purpose, symbol, side,
+    contracts, order_type, worst_price_micros, decision_mid_micros, window_end_ns, planned_risk_micros,
+    worst_case_micros, equity_micros, reason, config_fingerprint, message, turn_seq, recorded_ns, state, attempt, step,
+    (SELECT coalesce(sum(f.contracts), 0) FROM fills f WHERE f.order_id = o.order_id) AS filled,
+    closed_log_id, closed_ns, closed_filled, end_reason
+FROM orders o ORDER BY log_id DESC LIMIT :limit;
 
 -- name: read_working_orders
-SELECT * FROM orders WHERE closed_log_id IS NULL ORDER BY log_id DESC LIMIT :limit;
+SELECT log_id, order_id, sequence, trade_id, decision_id, strategy, strategy_hash, underlying, purpose, symbol, side,
+    contracts, order_type, worst_price_micros, decision_mid_micros, window_end_ns, planned_risk_micros,
+    worst_case_micros, equity_micros, reason, config_fingerprint, message, turn_seq, recorded_ns, state, attempt, step,
+    (SELECT coalesce(sum(f.contracts), 0) FROM fills f WHERE f.order_id = o.order_id) AS filled,
+    closed_log_id, closed_ns, closed_filled, end_reason
+FROM orders o WHERE closed_log_id IS NULL ORDER BY log_id DESC LIMIT :limit;
 
 -- name: read_order_events
 SELECT * FROM order_events WHERE order_id = :order_id ORDER BY log_id;

@@ -1,7 +1,7 @@
 """Messages to rows and back: one small writer for each durable message type, and the generic conversions.
 
 Inputs: messages, a stamp. Outputs: SQL statements run on an open transaction. Invariants: ``x_usd`` becomes
-``x_micros``; nested values become JSON; what was paid or is owed is exact or refused, estimates are rounded half even.
+``x_micros``; nested values become JSON; prices of our own fills are exact or refused, all else is rounded half even.
 """
 
 import sqlite3
@@ -41,7 +41,8 @@ from oracle.core.money import MICROS, from_micros, to_micros
 
 M = TypeVar("M", bound=Message)
 Row = dict[str, Any]
-_EXACT = frozenset({"price_usd", "fees_broker_usd", "fees_modelled_usd", "cash_usd", "amount_usd"})
+# Only the prices of our own fills must be whole micros; a remote may tell other amounts finer, and is not refused.
+_EXACT: Mapping[type[Message], frozenset[str]] = {OrderFilled: frozenset({"price_usd"})}
 
 
 class Stamp(NamedTuple):
@@ -67,17 +68,18 @@ QUERIES: Mapping[str, str] = load_queries()
 
 
 def rounded_micros(amount: Decimal) -> int:
-    """Convert an estimate or an average in dollars to micros, half even."""
+    """Convert an estimate, an average or a remote's amount in dollars to micros, half even."""
     return int((amount * MICROS).to_integral_value(ROUND_HALF_EVEN))
 
 
 def row_of(message: Message) -> Row:
     """Turn a message into named SQL parameters."""
     row: Row = {}
+    exact = _EXACT.get(type(message), frozenset())
     for name in message.__struct_fields__:
         value = getattr(message, name)
         if name.endswith("_usd"):
-            convert = to_micros if name in _EXACT else rounded_micros
+            convert = to_micros if name in exact else rounded_micros
             row[f"{name[:-4]}_micros"] = None if value is None else convert(value)
         elif isinstance(value, tuple | dict | msgspec.Struct):
             row[name] = msgspec.json.encode(value).decode()

@@ -5,6 +5,7 @@ Invariants: all of a turn's durable messages are stored or none; amounts are int
 one mode. A failing write raises StoreError: the caller must end the process, because effects may not leave.
 """
 
+import asyncio
 import secrets
 import sqlite3
 import time
@@ -189,6 +190,8 @@ async def _connect(path: Path) -> aiosqlite.Connection:
         connection._thread.daemon = True
         return await connection
     except sqlite3.Error as error:
+        # aiosqlite stops its thread without waiting; it would speak to a loop that is closed by then.
+        await asyncio.to_thread(connection._thread.join)
         raise ConfigurationError("state", f"{path} cannot be opened ({error})", "move it away") from error
 
 

@@ -1,13 +1,21 @@
 """Run strategies on the bus, and keep one that raises from taking the process with it.
 
-Inputs: Bar, SessionOpened, SessionClosed. Outputs: what strategies say, and StrategyFailed once for one that raised:
-it is halted until an operator looks; risk goes on working its exits.
+Inputs: Bar, SessionOpened, SessionClosed, LatchChanged. Outputs: what strategies say, and StrategyFailed once for one
+that raised: it is halted until an operator clears its latch; risk goes on working its exits.
 """
 
 from collections.abc import Iterable, Sequence
 
 from oracle.core.bus import HandlerTable
-from oracle.core.messages import Bar, Message, SessionClosed, SessionOpened, StrategyFailed
+from oracle.core.messages import (
+    STRATEGY_FAILED_LATCH,
+    Bar,
+    LatchChanged,
+    Message,
+    SessionClosed,
+    SessionOpened,
+    StrategyFailed,
+)
 from oracle.core.ports import Context
 from oracle.strategies.base import Strategy
 
@@ -22,12 +30,23 @@ class StrategyRunner:
         self._failed: set[str] = set()
 
     def restore(self, failed: Iterable[str]) -> None:
-        """Keep strategies halted that failed before a restart."""
+        """Keep strategies halted whose latch is still set: names, without those that an operator has resumed."""
         self._failed.update(failed)
 
     def handlers(self) -> HandlerTable:
         """What this actor listens to."""
-        return ((Bar, self.on_message), (SessionOpened, self.on_message), (SessionClosed, self.on_message))
+        return (
+            (Bar, self.on_message),
+            (SessionOpened, self.on_message),
+            (SessionClosed, self.on_message),
+            (LatchChanged, self.on_latch),
+        )
+
+    def on_latch(self, change: LatchChanged, _context: Context) -> Iterable[Message]:
+        """A cleared latch lets its strategy run again."""
+        if not change.active and change.latch.startswith(STRATEGY_FAILED_LATCH):
+            self._failed.discard(change.latch.removeprefix(STRATEGY_FAILED_LATCH))
+        return ()
 
     def on_message(self, message: Message, context: Context) -> Iterable[Message]:
         """Offer a message to every strategy that has not failed."""
@@ -36,8 +55,10 @@ class StrategyRunner:
             if strategy.name in self._failed:
                 continue
             try:
-                out.extend(strategy.handle(message, context))
+                # All or nothing: what a strategy said before it raised is not to be trusted either.
+                said = tuple(strategy.handle(message, context))
             except Exception as error:
                 self._failed.add(strategy.name)
-                out.append(StrategyFailed(strategy.name, f"{type(error).__name__}: {error}"))
+                said = (StrategyFailed(strategy.name, f"{type(error).__name__}: {error}"),)
+            out.extend(said)
         return out

@@ -7,6 +7,7 @@ when to kill it, so nothing here waits for a length of time.
 import asyncio
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -31,11 +32,11 @@ Line = dict[str, Any]
 
 
 async def run_daemon(
-    url: str, state: Path, environment: dict[str, str], die_at: Callable[[Line], bool]
+    url: str, state: Path, environment: dict[str, str], die_at: Callable[[Line], bool], speed: int = 0
 ) -> tuple[int, list[Line]]:
     """Run ``oracle run`` until it ends, or kill it at the first line for which ``die_at`` holds: (code, its log)."""
     settings = (
-        f"sim.url={url}", "console.port=0", "logs.format=json", "logs.level=info",
+        f"sim.url={url}", f"sim.speed={speed}", "console.port=0", "logs.format=json", "logs.level=info",
         f'strategies.opening_range_breakout.universe=["{SYMBOL}"]',
     )  # fmt: skip
     arguments = [part for setting in settings for part in ("--set", setting)]
@@ -64,13 +65,20 @@ def event(name: str, **fields: str) -> Callable[[Line], bool]:
     return lambda line: line.get("event") == name and all(line.get(k) == v for k, v in fields.items())
 
 
-# Each kills the daemon once: with nothing done; with the entry committed and its POST under way; with the position
-# just opened; with the exit committed and its POST under way. The last run is left to end by itself.
+def either(*predicates: Callable[[Line], bool]) -> Callable[[Line], bool]:
+    """One of several lines, whichever comes first."""
+    return lambda line: any(holds(line) for holds in predicates)
+
+
+# Each kills the daemon once: with nothing done; with the entry at the broker and unfilled; with the position open (just
+# opened, or opened before the last kill struck); with the exit committed and its POST perhaps under way. How far the
+# daemon gets between a line and its death is a race: what is asserted holds however it ends.
+# The speeds (times real time; 0 is full) keep the race short of the trade's whole life on a busy machine.
 KILLS = (
-    event("no_signal", reason="inside_range"),
-    event("order_advanced", to_state="sent"),
-    event("trade_opened"),
-    event("exit_triggered"),
+    (event("no_signal", reason="inside_range"), 0),
+    (event("order_advanced", to_state="accepted"), 200),
+    (either(event("trade_opened"), event("no_signal", reason="entry_used")), 60),
+    (event("exit_triggered"), 200),
 )
 
 
@@ -81,6 +89,13 @@ async def ask(url: str, path: str) -> Any:
     async with aiohttp.ClientSession(headers=keys) as http, http.get(url + path) as response:
         assert response.status == 200
         return await response.json()
+
+
+def story(lines: list[Line]) -> str:
+    """A run in short, for a failure's message."""
+    told = [line for line in lines if not line["event"].startswith("feed")]
+    words = (f"{line.get('market_time', '')[11:19]} {line['event']} {line.get('to_state', '')}" for line in told)
+    return "; ".join(words)
 
 
 async def books_of(state: Path) -> Loaded:
@@ -100,9 +115,9 @@ async def test_a_day_with_four_kills_ends_equal_to_the_exchange(
     state = tmp_path / "state"
     runs: list[list[Line]] = []
     async with ExchangeProcess(EXCHANGE) as exchange:
-        for die_at in KILLS:
-            code, lines = await run_daemon(exchange.url, state, clean_environment, die_at)
-            assert code == -signal.SIGKILL, lines[-3:]
+        for die_at, speed in KILLS:
+            code, lines = await run_daemon(exchange.url, state, clean_environment, die_at, speed)
+            assert code == -signal.SIGKILL, story(lines)
             runs.append(lines)
         code, lines = await run_daemon(exchange.url, state, clean_environment, lambda _line: False)
         assert code == 0, lines[-3:]
@@ -114,26 +129,36 @@ async def test_a_day_with_four_kills_ends_equal_to_the_exchange(
     compared = [[line["differences"] for line in run if line["event"] == "reconciled"] for run in runs]
     assert all(found and all(differences == [] for differences in found) for found in compared), compared
     assert not [line for line in everything if line.get("level") in ("error", "critical")]
-    assert sum(line["event"] == "intent" for line in everything) == 1
     books = await books_of(state)
-    # What was sent is what the exchange has: no order twice, none lost, none without its record.
-    ids = [order["client_order_id"] for order in orders]
-    assert len(set(ids)) == len(ids)
-    assert set(ids) == {step.client_order_id for step in books.order_events}
-    assert {order["status"] for order in orders} == {"filled"}
-    assert [submit.purpose.value for submit in books.submits] == ["entry", books.submits[-1].purpose.value]
+    assert len(books.intents) == 1
     assert len(books.working) == 0
     assert positions == []
-    # One round trip, its exit taken by a later process than its entry, and the money equal to the cent.
+    check_orders(orders, books)
+    # One round trip, and the money equal to the cent.
     (trade,) = books.closed
-    assert trade.trade_id == books.opened[0].trade_id
-    assert [line["event"] for line in runs[2]].count("trade_opened") == 1
-    assert [line["event"] for line in runs[4]].count("trade_closed") == 1
+    assert [opened.trade_id for opened in books.opened] == [trade.trade_id]
     ledger = Ledger()
     ledger.restore(books.books)
     assert list(ledger.positions()) == []
     assert ledger.cash_usd == Decimal(account["cash"]) == Decimal(100_000) + trade.gross_pnl_usd
     check_journals(state)
+
+
+def check_orders(orders: list[Line], books: Loaded) -> None:
+    """No order twice, none without its record, and every contract that the exchange filled is booked once."""
+    ids = [order["client_order_id"] for order in orders]
+    assert len(set(ids)) == len(ids)
+    assert set(ids) <= {step.client_order_id for step in books.order_events}
+    assert {order["status"] for order in orders} <= {"filled", "canceled"}
+    at_exchange: Counter[str] = Counter()
+    for order in orders:
+        at_exchange[order["client_order_id"]] += int(order["filled_qty"])
+    booked: Counter[str] = Counter()
+    for fill in books.fills:
+        booked[fill.client_order_id] += fill.contracts
+    assert +at_exchange == +booked
+    bought, sold = (sum(int(o["filled_qty"]) for o in orders if o["side"] == side) for side in ("buy", "sell"))
+    assert bought == sold > 0
 
 
 def check_journals(state: Path) -> None:

@@ -191,3 +191,20 @@ def test_an_option_quote_is_cheap() -> None:
         best_us = min(best_us, (time.process_time_ns() - started) / 1000 / len(frames))
     # The aim is 2 µs on an idle machine; the bound leaves room for a loaded one.
     assert best_us < 8, f"{best_us:.2f} µs a quote"
+
+
+def test_a_stamp_from_the_future_keeps_no_later_quote_out() -> None:
+    conflator = ready()
+    conflator.put_option(occ(600), 1.0, 1, 1.1, 1, T0 + 36_000 * NS)
+    (poisoned,) = conflator.drain(T0 + 2 * NS)
+    assert isinstance(poisoned, ChainQuotes)
+    assert list(np.frombuffer(poisoned.quoted_ns, dtype="<i8")) == [T0 + 2 * NS]
+    conflator.put_option(occ(600), 2.0, 1, 2.1, 1, T0 + 3 * NS)
+    (message,) = conflator.drain(T0 + 4 * NS)
+    assert isinstance(message, ChainQuotes)
+    assert list(np.frombuffer(message.bid, dtype="<f8")) == [2.0]
+    assert list(np.frombuffer(message.quoted_ns, dtype="<i8")) == [T0 + 3 * NS]
+    conflator.put_option(occ(600), 1.0, 1, 1.1, 1, T0 + 36_000 * NS)
+    conflator.clear()
+    conflator.put_option(occ(600), 3.0, 1, 3.1, 1, T0 + 5 * NS)
+    assert conflator.pending == 1

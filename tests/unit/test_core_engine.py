@@ -4,15 +4,18 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
-from oracle.core.engine import Engine, Turn
+from oracle.core.engine import NOT_OURS, Engine, Turn
 from oracle.core.equity import EquityKeeper, Marks
 from oracle.core.errors import InvariantError
 from oracle.core.ledger import Ledger
 from oracle.core.market import MarketState
 from oracle.core.messages import (
     AccountReported,
+    BrokerOrder,
+    BrokerPosition,
     ClearTimer,
     EquityMarked,
     Feed,
@@ -22,6 +25,7 @@ from oracle.core.messages import (
     LedgerSeeded,
     Message,
     OrderClosed,
+    OrderFilled,
     Purpose,
     Quote,
     Reconciled,
@@ -137,14 +141,14 @@ def test_market_state_keeps_the_newest_and_invents_nothing() -> None:
     market = engine.context().market
     assert market.quote("SPY") is None
     assert market.received_ns("SPY") is None
-    assert not market.halted("SPY")
+    assert market.halted("SPY") is None
     assert market.feed(Feed.STOCK) is FeedState.CONNECTING
     run(
         engine,
         OPEN + 1,
         quote(bid=None),
-        TradingStatus("SPY", 1, "H", "halt", True),
         FeedChanged(Feed.STOCK, 1, FeedState.LIVE, "subscribed"),
+        TradingStatus("SPY", 1, "H", "halt", True),
     )
     newest = market.quote("SPY")
     assert newest is not None
@@ -186,11 +190,15 @@ def test_a_clean_comparison_reconciles_and_a_difference_does_not() -> None:
         assert reconciled(engine, *differences) is (not differences)
 
 
+def at(at_ns: int, filled: OrderFilled) -> OrderFilled:
+    return msgspec.structs.replace(filled, at_ns=at_ns)
+
+
 def positioned() -> tuple[Engine, Chains, Any]:
     """An engine that holds two calls bought at 2.00."""
     engine, chains, _ = build()
     entry = order("e", Purpose.ENTRY, Side.BUY)
-    script: dict[str, Message] = {"submit": entry, "fill": fill(1, entry, 2, "2.00")}
+    script: dict[str, Message] = {"submit": entry, "fill": at(OPEN, fill(1, entry, 2, "2.00"))}
 
     def on_status(message: TradingStatus, _context: Context) -> Iterable[Message]:
         return (script[message.code],)
@@ -218,8 +226,6 @@ def test_equity_is_cash_plus_marks_and_unknown_without_a_quote() -> None:
     chains.quotes[CALL] = option(2.10, 2.20, OPEN - 16 * NS)
     assert engine.context().equity.equity_usd == 100_000 - 400 + 420
     assert engine.context().equity.marks_stale == 1
-    chains.quotes[CALL] = option(None, 0.05)
-    assert engine.context().equity.equity_usd == 100_000 - 400
 
 
 def test_equity_snapshots_keep_the_day_start_and_the_peak() -> None:
@@ -230,15 +236,15 @@ def test_equity_snapshots_keep_the_day_start_and_the_peak() -> None:
     assert snapshots[0].peak_equity_usd == 100_200
     assert snapshots[0].day_start_equity_usd == 100_000
     exit_ = order("x", Purpose.STOP, Side.SELL)
-    script["submit"], script["fill"] = exit_, fill(2, exit_, 2, "1.00", "1.30")
+    script["submit"], script["fill"] = exit_, at(OPEN + 62 * NS, fill(2, exit_, 2, "1.00", "1.30"))
     script["close"] = OrderClosed("e", "t1", Purpose.ENTRY, 2, 10, "filled")
     now = OPEN + 62 * NS
     turns = run(engine, now, *(TradingStatus("X", 0, code, "", False) for code in ("submit", "fill", "close")))
     trade = [m for t in turns for m in t.messages if isinstance(m, EquityMarked)]
-    assert [s.kind for s in trade] == ["trade"]
-    assert trade[0].realized_today_usd == Decimal("-201.30")
-    assert trade[0].equity_usd == Decimal(100_000) - 200 - Decimal("1.30")
-    assert trade[0].peak_equity_usd == 100_200
+    assert [s.kind for s in trade] == ["fill", "trade"]
+    assert trade[1].realized_today_usd == Decimal("-201.30")
+    assert trade[1].equity_usd == Decimal(100_000) - 200 - Decimal("1.30")
+    assert trade[1].peak_equity_usd == 100_200
     (close,) = (
         m for t in engine.advance(SESSIONS[0].close_ns) for m in t.messages
         if isinstance(m, EquityMarked) and m.kind == "close"
@@ -252,28 +258,45 @@ def test_equity_snapshots_keep_the_day_start_and_the_peak() -> None:
     assert opened.realized_today_usd == 0
 
 
-def test_a_restart_within_the_session_keeps_the_day() -> None:
-    ledger, market, chains = Ledger(), MarketState(), Chains()
-    keeper = EquityKeeper(ledger, Marks(market, chains, 15))  # type: ignore[arg-type]
-    keeper.restore(None)
-    last = EquityMarked(
-        "2026-01-02", OPEN, "minute", *(Decimal(n) for n in (1, 2, 3, 4, 5, 6)), 0
-    )  # fmt: skip
-    keeper.restore(last)
-    list(keeper.on_open(SessionOpened("2026-01-02", OPEN, OPEN + 1), build()[0].context()))
-    view = keeper.view(OPEN)
-    assert (view.day_start_usd, view.peak_usd, view.realized_today_usd) == (3, 4, 5)
-    assert view.equity_usd is None
-
-
 def test_marks_of_stocks() -> None:
     engine, chains, _ = build()
     engine.start(OPEN)
     marks = Marks(engine.context().market, chains, 15)  # type: ignore[arg-type]
     assert marks.mark("SPY", 1, OPEN) is None
-    run(engine, OPEN, quote(bid=10.0, ask=10.2))
+    run(engine, OPEN, quote(OPEN, bid=10.0, ask=10.2))
     assert marks.mark("SPY", 1, OPEN) == (Decimal("10.1"), False)
     assert marks.mark("SPY", 1, OPEN + 16 * NS) == (Decimal(10), True)
     assert marks.mark("SPY", -1, OPEN + 16 * NS) == (Decimal("10.2"), True)
-    run(engine, OPEN, quote(bid=10.0, ask=None))
-    assert marks.mark("SPY", -1, OPEN) is None
+    run(engine, OPEN, quote(OPEN - 16 * NS, bid=10.0, ask=10.2))
+    assert marks.mark("SPY", 1, OPEN) == (Decimal(10), True)  # arrived now, but old by the vendor's time
+    run(engine, OPEN, quote(OPEN, bid=10.0, ask=None))
+    assert marks.mark("SPY", -1, OPEN + 61 * NS) is None
+
+
+def test_an_account_with_foreign_positions_or_orders_is_not_seeded_and_says_so_once() -> None:
+    held = BrokerPosition("AAPL", Decimal(10), Decimal(200))
+    working = BrokerOrder("c", "b", "AAPL", Side.BUY, "simple", Decimal(1), Decimal(0), None, None, "limit", "new", 1)
+    for change in ({"positions": (held,)}, {"open_orders": (working,)}):
+        engine, _, _ = build()
+        engine.start(OPEN)
+        foreign = msgspec.structs.replace(account(), **change)
+        first, second = run(engine, OPEN + 1, foreign, foreign)[-2:]
+        assert first.messages == (Reconciled(OPEN + 1, "opening", (NOT_OURS,)),)
+        assert second.messages == ()
+        context = engine.context()
+        assert not context.ledger.seeded
+        assert not context.account.reconciled
+        assert context.equity.equity_usd is None
+        (clean,) = run(engine, OPEN + 2, account())
+        assert LedgerSeeded(Decimal(100_000), Decimal(100_000), OPEN + 2) in clean.messages
+
+
+def test_a_change_of_the_trading_stream_needs_a_new_comparison() -> None:
+    for state in FeedState:
+        engine, _, _ = build()
+        engine.start(OPEN)
+        assert reconciled(engine)
+        run(engine, OPEN + 1, FeedChanged(Feed.STOCK, 2, state, ""), FeedChanged(Feed.OPTION, 2, state, ""))
+        assert engine.context().account.reconciled
+        run(engine, OPEN + 2, FeedChanged(Feed.TRADING, 2, state, ""))
+        assert not engine.context().account.reconciled

@@ -182,6 +182,8 @@ def test_cash_and_positions_are_the_sum_of_fills(script: list[tuple[bool, int, D
     assert ledger.position(CALL) == held
     assert [p.qty for p in ledger.positions()] == ([held] if held else [])
     assert all(p.avg_price_usd > 0 for p in ledger.positions())
+    unrealized = sum((-p.avg_price_usd * p.qty * 100 for p in ledger.positions()), Decimal(0))  # all marked at zero
+    assert ledger.realized_since(0) + unrealized == pytest.approx(cash - 100_000, abs=Decimal("1e-15"))
 
 
 def test_restoring_from_stored_messages_gives_the_same_books() -> None:
@@ -229,3 +231,19 @@ def test_fees_are_charged_once_and_those_in_the_opening_cash_never() -> None:
     assert list(unseeded.on_account(account_with(new), NOW)) == []
     with pytest.raises(ProtocolError):
         unseeded.restore([charged])
+
+
+def test_results_are_realised_as_parts_fill_and_belong_to_their_time() -> None:
+    ledger, entry, exit_ = seeded(), order("e", Purpose.ENTRY, Side.BUY), order("x", Purpose.STOP, Side.SELL)
+    for o in (entry, exit_):
+        ledger.on_submit(o, NOW)
+    assert ledger.realized_since(0) == 0
+    ledger.on_filled(fill(1, entry, 4, "2.00", "0.50"), NOW)
+    assert ledger.realized_since(0) == Decimal("-0.50")
+    ledger.on_filled(fill(2, exit_, 1, "2.30"), NOW)
+    assert ledger.realized_since(0) == Decimal("29.50")
+    ledger.on_filled(fill(3, exit_, 6, "1.00"), NOW)  # three beyond what is held: short, at its own price
+    assert ledger.realized_since(52) == 30 - 300
+    assert ledger.realized_since(53) == -300
+    list(ledger.on_account(account_with(BrokerFee("f", CALL, Decimal("0.25"), "orf")), NOW))
+    assert ledger.realized_since(54) == Decimal("-0.25")

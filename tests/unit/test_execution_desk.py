@@ -1,4 +1,4 @@
-"""The desk: ladders, doubts, throttles, missing executions, late news and restarts."""
+"""The desk: ladders, doubts, throttles, missing executions and late news."""
 
 from decimal import Decimal
 from typing import Any
@@ -29,13 +29,10 @@ from oracle.core.messages import (
     SendCancel,
     SendOrder,
     Side,
-    SubmitOrder,
     SubmitReturned,
 )
 from oracle.core.sessions import NS
 from oracle.execution import works
-from oracle.execution.desk import Desk
-from oracle.execution.works import DeskSettings
 from tests.unit.builders import FEE, START_NS, House, account, broker_order, entry_order, execution, of, one
 
 
@@ -251,6 +248,55 @@ def test_an_acceptance_without_an_order_is_acceptance() -> None:
     assert len(of(SendCancel, found(house, sent, "new"))) == 1
 
 
+def test_a_throttle_that_the_stream_overtakes_sends_nothing_again() -> None:
+    house, sent = submitted()
+    house.tell(SubmitReturned(sent.client_order_id, Outcome.THROTTLED, None, "429", ""))
+    told(house, sent, BrokerEvent.NEW)
+    assert of(SendOrder, house.wait(1)) == []
+
+
+@pytest.mark.parametrize("status", ["suspended", "stopped", "calculated", "novel"])
+def test_an_order_in_an_odd_state_is_cancelled_when_it_should_not_live(status: str) -> None:
+    house, sent = submitted()
+    accept(house, sent)
+    out = told(house, sent, BrokerEvent.UNKNOWN_EVENT, status=status)
+    assert [s.to_state for s in of(OrderAdvanced, out)] == ([OrderState.UNKNOWN] if status == "novel" else [])
+    assert one(SendCancel, house.tell(CancelOrder(entry_order().order_id, "exit"))).client_order_id.endswith("-1")
+    house.wait(2)
+    out = found(house, sent, status)
+    assert (len(of(SendCancel, out)), of(OrderAdvanced, out)) == (1, [])  # asked for again, and no new facts
+    assert of(SendCancel, found(house, sent, status)) == []
+    assert end(told(house, sent, BrokerEvent.CANCELED)) == "canceled: exit"
+
+
+@pytest.mark.parametrize("cancelling", [False, True])
+def test_a_replaced_order_is_over_and_nothing_more_of_it_is_sent(cancelling: bool) -> None:
+    house, sent = submitted()
+    accept(house, sent)
+    house.wait(5 if cancelling else 0)
+    out = told(house, sent, BrokerEvent.REPLACED)
+    assert (end(out), of(SendOrder, out)) == ("canceled: replaced at the broker", [])
+
+
+def test_more_than_was_ordered_is_not_booked_but_told_as_foreign() -> None:
+    house, sent = submitted()
+    accept(house, sent)
+    house.tell(execution(sent, "stream", 4, 4))
+    out = house.tell(execution(sent, "activity", 4, 4))
+    assert (one(ForeignExecution, out).execution_id, of(OrderFilled, out)) == ("activity", [])
+    assert house.ledger.position(sent.symbol) == 4
+    assert of(ForeignExecution, house.tell(execution(sent, "activity", 4, 4))) == []
+
+
+def test_an_execution_beyond_the_brokers_own_count_waits_for_the_count() -> None:
+    house, sent = submitted()
+    accept(house, sent)
+    house.tell(execution(sent, "x1", 2, 2))
+    out = house.tell(execution(sent, "x2", 2, 2))
+    assert (of(OrderFilled, out), len(of(LookUpOrder, out))) == ([], 1)
+    assert one(OrderFilled, house.tell(account(fills=(execution(sent, "x2", 2, 4),)))).execution_id == "x2"
+
+
 def test_a_mismatch_is_a_fact_and_adopts_nothing() -> None:
     house, sent = submitted()
     wrong = LookUpReturned(sent.client_order_id, Outcome.ACCEPTED, broker_order(sent, qty=Decimal(9)), "")
@@ -314,65 +360,3 @@ def test_closed_orders_are_forgotten_after_many(monkeypatch: pytest.MonkeyPatch)
     second = one(SendOrder, house.tell(entry_order("tok-20260105-bo-000002")))
     assert end(told(house, second, BrokerEvent.REJECTED)).startswith("rejected")
     assert list(house.desk._works.orders) == ["tok-20260105-bo-000002"]
-
-
-# --------------------------------------------------------------------------------------------------- restart
-
-
-def restarted(house: House, *, orders: list[SubmitOrder] | None = None) -> House:
-    desk = Desk(DeskSettings(FEE))
-    desk.restore(
-        of(SubmitOrder, house.all) or orders or [], of(OrderAdvanced, house.all), of(OrderFilled, house.all),
-        of(OrderClosed, house.all), of(ForeignExecution, house.all),
-    )  # fmt: skip
-    handlers = house.engine.bus._handlers
-    for kind, handler in desk.handlers():
-        handlers[kind] = [*(h for h in handlers[kind] if not isinstance(getattr(h, "__self__", None), Desk)), handler]
-    return house
-
-
-def live(house: House) -> list[Any]:
-    return house.tell(FeedChanged(Feed.TRADING, 2, FeedState.LIVE, ""))
-
-
-def test_after_a_restart_a_working_order_is_unknown_and_looked_up() -> None:
-    house, sent = submitted()
-    accept(house, sent)
-    house.tell(execution(sent, "x1", 1, 1))
-    restarted(house, orders=[entry_order()])
-    assert of(OrderFilled, house.tell(execution(sent, "x1", 1, 1))) == []
-    out = live(house)
-    assert one(OrderAdvanced, out).text == "restarted"
-    assert one(LookUpOrder, out).client_order_id == sent.client_order_id
-    found(house, sent, "partially_filled", 1)
-    assert of(LookUpOrder, live(house)) != []
-    out = house.wait(20)
-    assert of(SendCancel, out) != []
-    assert end(told(house, sent, BrokerEvent.CANCELED, 1)) == "window"
-    assert one(OrderClosed, house.all).filled == 1
-
-
-def test_after_a_restart_an_order_that_was_never_sent_is_sent_or_closed() -> None:
-    house = House(ready=False)
-    house.tell(account())
-    restarted(house, orders=[entry_order()])
-    assert one(SendOrder, live(house)).contracts == 4
-    house = House(ready=False)
-    house.tell(account(), after_s=60)
-    restarted(house, orders=[entry_order()])
-    assert end(live(house)) == "window"
-
-
-def test_after_a_restart_closed_orders_stay_closed_and_second_attempts_keep_their_size() -> None:
-    house, sent = submitted()
-    accept(house, sent)
-    house.tell(execution(sent, "x1", 1, 1))
-    house.wait(5)
-    second = one(SendOrder, told(house, sent, BrokerEvent.CANCELED, 1))
-    restarted(house, orders=[entry_order()])
-    live(house)
-    assert one(OrderAdvanced, found(house, second, "new")).to_state is OrderState.ACCEPTED
-    out = house.tell(execution(second, "x2", 3, 3, "2.01"))
-    assert end(out) == "filled"
-    restarted(house, orders=[entry_order()])
-    assert live(house) == []

@@ -104,6 +104,16 @@ def test_a_cent_is_forgiven_and_a_foreign_fill_is_named_until_it_is_known() -> N
     assert again == first[1:]
 
 
+def test_a_fill_that_was_not_booked_counts_only_when_positions_show_it() -> None:
+    house, sent = holding()
+    fills = (execution(sent, "x1", 4, 4), execution(sent, "again", 4, 4))
+    assert differences(house, agreed(house, sent, fills=fills)) != ()
+    assert differences(house, agreed(house, sent, fills=fills)) == ()
+    twice = (house.position(CALL, 8),)
+    line = f"position: {CALL}: 8 at the broker, 4 by the ledger"
+    assert differences(house, agreed(house, sent, fills=fills, positions=twice)) == (line,)
+
+
 def test_our_orders_are_missed_and_ended_ones_noticed_but_only_after_a_moment() -> None:
     house, sent = holding()
     order = entry_order("tok-20260105-bo-000002")

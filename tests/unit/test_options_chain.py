@@ -358,3 +358,28 @@ def test_spot_is_the_newest_of_quote_and_bar():
     desk.feed(spot_quote(601.0, AT + NS), Quote("SPY", AT + 2 * NS, None, 0, 700.0, 1))
     assert desk.chains.spot("SPY", AT + 2 * NS) == 601.0
     assert desk.chains.spot("SPY", AT + 92 * NS) is None
+
+
+def test_a_stamp_from_the_future_does_not_freeze_spot_or_keep_a_quote_fresh():
+    desk = Desk().feed(LISTING)
+    desk.feed(spot_quote(500.0, AT + 3600 * NS))
+    desk.feed(Bar("SPY", AT + 3600 * NS, 510.0, 510.0, 510.0, 510.0, 1, 1, 510.0))
+    assert desk.chains.spot("SPY", AT + 91 * NS) is None
+    desk.at_ns = AT + NS
+    desk.feed(spot_quote(600.0, AT + NS))
+    assert desk.chains.spot("SPY", AT + NS) == 600.0
+    symbol = occ(TODAY.date, "C", 600)
+    desk.feed(quotes({symbol: (1.0, 1.1)}, quoted_ns=AT + 3600 * NS))
+    assert desk.chains.option_quote(symbol).quoted_ns == AT + NS
+    assert desk.chains.quote_state(symbol, AT + 12 * NS, 10) is QuoteState.STALE
+
+
+def test_adjusted_contracts_are_counted_and_join_no_expiry():
+    adjusted = [ListedContract(c.symbol.replace("SPY", "SPY1", 1), 1, None, True) for c in LISTING.contracts[:9]]
+    both = sorted((*LISTING.contracts, *adjusted), key=lambda c: c.symbol)
+    desk = Desk().feed(msgspec.structs.replace(LISTING, contracts=tuple(both)))
+    assert desk.chains.adjusted == 9
+    desk.feed(spot_quote())
+    surface = desk.chains.surface("SPY", TODAY.date, AT)
+    assert {both[row].symbol[:4] for row in surface.rows} == {"SPY2"}
+    assert Desk().feed(LISTING).chains.adjusted == 0

@@ -35,6 +35,7 @@ from tests.unit.builders import (
     START_NS,
     TABLE,
     House,
+    account,
     bar,
     broker_order,
     chain_quotes,
@@ -114,10 +115,11 @@ def test_no_quote_or_no_target_judges_nothing() -> None:
 )
 def test_the_underlying_target_is_by_direction(direction: int, spot: float, met: bool) -> None:
     view = trade(exit_plan=plan(underlying_target=605.0, direction=direction))
-    assert (judge_level(view, spot, quote(2.0, 2.1)) is not None) == met
-    assert judge_level(view, spot, quote(None, 2.1)) is None
-    assert judge_level(view, spot, None) is None
-    assert judge_level(view, None, quote(2.0, 2.1)) is None
+    assert (judge_level(view, spot, quote(2.0, 2.1), True) is not None) == met
+    assert judge_level(view, spot, quote(2.0, 2.1), False) is None
+    assert judge_level(view, spot, quote(None, 2.1), True) is None
+    assert judge_level(view, spot, None, False) is None
+    assert judge_level(view, None, quote(2.0, 2.1), True) is None
 
 
 @pytest.mark.parametrize(
@@ -205,7 +207,19 @@ def test_a_target_left_unfilled_is_tried_again_after_a_while() -> None:
     house.tell(SubmitReturned(sent.client_order_id, Outcome.REJECTED, None, "", "no"))
     assert of(SubmitOrder, house.quote(CALL, 15.0, 15.1)) == []
     house.wait(3)
-    assert one(SubmitOrder, house.quote(CALL, 15.0, 15.1)).purpose is Purpose.TARGET
+    assert of(SubmitOrder, house.quote(CALL, 15.0, 15.1)) == []  # no account report yet
+    house.tell(account(house.at_ns))
+    assert one(SubmitOrder, house.wait(1)).purpose is Purpose.TARGET
+
+
+def test_a_stop_does_not_sit_out_the_wait_of_a_refused_target() -> None:
+    house = House()
+    filled_entry(house)
+    sent = one(SendOrder, house.quote(CALL, 15.0, 15.1))
+    house.tell(SubmitReturned(sent.client_order_id, Outcome.REJECTED, None, "", "no"))
+    out = house.quote(CALL, 4.0, 4.1)
+    assert (one(ExitTriggered, out).purpose, of(SubmitOrder, out)) == (Purpose.STOP, [])
+    assert one(SubmitOrder, house.wait(3)).purpose is Purpose.STOP
 
 
 def test_a_refused_market_exit_backs_off_and_comes_back() -> None:
@@ -215,10 +229,46 @@ def test_a_refused_market_exit_backs_off_and_comes_back() -> None:
     for wait_s in (3, 6, 12, 24, 48, 60, 60):
         sent = one(SendOrder, out)
         out = house.tell(SubmitReturned(sent.client_order_id, Outcome.REJECTED, None, "40310000", "no"))
-        assert one(ExitTriggered, out).limit == f"again in {wait_s} s"
+        assert one(ExitTriggered, out).limit == f"again in {wait_s} s, after an account report"
         assert house.tell(chain_quotes()) == []
+        assert of(SubmitOrder, house.tell(account(house.at_ns))) == []
         out = house.wait(wait_s)
         assert one(SubmitOrder, out).purpose is Purpose.STOP
+
+
+def test_a_refused_exit_waits_for_the_account_but_not_for_ever() -> None:
+    house = House()
+    filled_entry(house)
+    sent = one(SendOrder, house.quote(CALL, 4.0, 4.1))
+    house.tell(account(house.at_ns - NS))
+    house.tell(SubmitReturned(sent.client_order_id, Outcome.REJECTED, None, "40310000", "no"))
+    house.tell(account(house.at_ns - 1))  # read before the refusal
+    house.tell(account(house.at_ns, text="timed out"))
+    assert of(SubmitOrder, house.wait(59)) == []
+    assert one(SubmitOrder, house.wait(1)).purpose is Purpose.STOP
+
+
+def test_a_fill_in_the_report_after_a_refusal_ends_the_exit() -> None:
+    house = House()
+    filled_entry(house)
+    first = one(SendOrder, house.quote(CALL, 4.0, 4.1))
+    house.tell(SubmitReturned(first.client_order_id, Outcome.ACCEPTED, broker_order(first), "", ""))
+    house.tell(OrderReported(BrokerEvent.EXPIRED, broker_order(first, "expired"), house.at_ns))
+    second = one(SendOrder, house.wait(3))
+    house.tell(SubmitReturned(second.client_order_id, Outcome.REJECTED, None, "40310000", "nothing to close"))
+    out = house.tell(account(house.at_ns, fills=(execution(first, "x2", 4, 4, "4.00", house.at_ns),)), after_s=30)
+    assert len(of(TradeClosed, out)) == 1
+    assert of(SubmitOrder, out + house.wait(600)) == []
+
+
+def test_an_underlying_target_waits_for_a_fresh_option_quote() -> None:
+    house = House()
+    sent = one(SendOrder, house.tell(intent(exit_plan=plan(underlying_target=605.0))))
+    house.tell(execution(sent, "x1", 4, 4, "9.97"))
+    house.wait(1800)
+    assert of(SubmitOrder, house.spot(605.1)) == []
+    house.quote(CALL, 9.95, 10.0)
+    assert one(SubmitOrder, house.spot(605.1)).purpose is Purpose.TARGET
 
 
 def test_a_market_exit_that_stands_unfilled_is_sent_again() -> None:

@@ -43,6 +43,7 @@ from oracle.core.messages import (
     TradeOpened,
     TradingStatus,
 )
+from oracle.core.ports import OptionQuote
 from oracle.core.sessions import NS
 from oracle.risk.gate import Gate, Stored
 from oracle.risk.limits import LadderSettings
@@ -162,6 +163,10 @@ def test_a_working_order_of_unknown_delta_refuses_the_next() -> None:
     assert refused(house, small(2, OTHER_CALL)) == ["net_delta"]
 
 
+def test_a_strategy_that_is_not_as_sure_as_it_must_be_is_refused() -> None:
+    assert refused(House(), intent(confidence=0.79, confidence_needed=0.8)) == ["confidence"]
+
+
 def test_halted_underlying_and_an_exit_at_work_refuse() -> None:
     house = House()
     filled_entry(house)
@@ -183,16 +188,12 @@ def test_order_rate_counts_every_attempt() -> None:
     assert house.gate._book.orders_last_min(house.at_ns) == 0
 
 
-def test_an_unknown_order_blocks_after_thirty_seconds_until_it_is_known() -> None:
+def test_an_unknown_order_blocks_at_once_until_it_is_known() -> None:
     house = House()
     house.quote(PUT, 1.95, 2.0)
     sent = one(SendOrder, house.tell(intent()))
     house.tell(SubmitReturned(sent.client_order_id, Outcome.UNKNOWN, None, "", "timed out"))
-    house.wait(31)
-    house.spot(600.0)
-    house.quote(CALL, 9.95, 10.0)
-    house.quote(PUT, 1.95, 2.0)
-    assert refused(house, small(2, PUT, at_ns=house.at_ns)) == ["order_unknown"]
+    assert refused(house, small(2, PUT)) == ["order_unknown"]
     house.tell(OrderReported(BrokerEvent.CANCELED, broker_order(sent, "canceled"), house.at_ns))
     assert of(IntentApproved, house.tell(small(3, PUT, at_ns=house.at_ns))) != []
 
@@ -202,8 +203,10 @@ def test_the_day_loss_takes_working_entries_back() -> None:
     filled_entry(house)
     house.quote(PUT, 1.95, 2.0)
     entry = one(SubmitOrder, house.tell(small(2, PUT)))
-    house.chains.quotes[CALL] = msgspec.structs.replace(house.chains.quotes[CALL], bid=2.0, ask=2.1)
-    out = house.wait(60)
+    house.wait(50)
+    house.chains.quotes[CALL] = OptionQuote(CALL, 2.0, 50, 2.1, 50, house.at_ns, house.at_ns)
+    house.chains.quotes[PUT] = OptionQuote(PUT, 1.95, 50, 2.0, 50, house.at_ns, house.at_ns)
+    out = house.wait(10)
     latch = of(LatchChanged, out)[0]
     assert (latch.latch, latch.active) == ("day_loss", True)
     assert entry.order_id in [cancel.order_id for cancel in of(CancelOrder, out)]
@@ -341,6 +344,9 @@ def test_a_restart_keeps_break_even_timers_and_the_intents_decided() -> None:
     assert one(SetTimer, out).timer_id == f"risk:flat:{order.trade_id}"
     assert house.tell(FeedChanged(Feed.OPTION, 2, FeedState.LIVE, "connected")) == []
     assert "duplicate_intent" in refused(house, intent())
+    house.gate._book.decided.add("breakout:2026-01-02:SPY:1")
+    house.tell(TimerFired("session:open", START_NS))  # a start in session begins with its opening
+    assert house.gate._book.decided == {intent().intent_id}
     out = house.quote(CALL, 9.9, 10.0)
     assert one(ExitTriggered, out).rule == "breakeven"
     assert one(SubmitOrder, out).order_id == "tok-20260105-bo-000100"
@@ -355,6 +361,7 @@ def test_a_restart_keeps_a_triggered_stop_and_its_working_order() -> None:
     assert of(SubmitOrder, house.quote(CALL, 9.0, 9.1)) == []
     out = house.tell(SubmitReturned(sent.client_order_id, Outcome.REJECTED, None, "", "no"))
     assert one(ExitTriggered, out).rule == "stop"
+    house.tell(account(house.at_ns))
     assert one(SubmitOrder, house.wait(3)).purpose is Purpose.STOP
 
 
@@ -369,6 +376,9 @@ def test_a_restart_keeps_working_entries_latches_and_closed_trades() -> None:
     restarted(house)
     rules = refused(house, small(3, PUT))
     assert {"order_unknown", "duplicate_intent"} <= set(rules)
+    house.gate._halts.apply(LatchChanged("drawdown", True, "r", "o", "l", None, START_NS))
+    out = house.tell(FeedChanged(Feed.TRADING, 2, FeedState.LIVE, "connected"))
+    assert one(CancelOrder, out).order_id == lost.client_order_id[:-2]
     assert house.gate._halts.losses_in_a_row == 1
     assert house.gate._exits.watches == {}
 

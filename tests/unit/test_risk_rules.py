@@ -19,7 +19,8 @@ CLOSE_NS = TABLE.sessions[0].close_ns
 
 GOOD = RiskFacts(
     limits=RiskLimits(restricted_symbols=("GME",)), at_ns=START_NS, strategy="breakout", underlying="SPY", legs=1,
-    ratio=1, side=Side.BUY, symbol=CALL, known_contract=True, tradable=True, valid_until_ns=START_NS + MINUTE_NS,
+    ratio=1, side=Side.BUY, symbol=CALL, known_contract=True, tradable=True, confidence=0.8,
+    confidence_needed=0.8, valid_until_ns=START_NS + MINUTE_NS,
     flat_ns=CLOSE_NS - 60 * MINUTE_NS, expiry_close_ns=CLOSE_NS, expires_today=True, state=TradingState.ACTIVE,
     draining=False, strategy_failed=False, latches=(), losses_in_a_row=2, reconciled=True, foreign_execution=None,
     feeds=(("stock", FeedState.LIVE), ("option", FeedState.LIVE), ("trading", FeedState.LIVE)), unknown_orders=(),
@@ -45,7 +46,9 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("feeds", {"feeds": (("stock", FeedState.STALE), ("option", FeedState.DOWN))}, "stock stale, option down"),
     ("reconciled", {"reconciled": False}, "not reconciled"),
     ("reconciled", {"foreign_execution": "x9"}, "foreign execution x9"),
-    ("order_unknown", {"unknown_orders": (("o1", START_NS - 31 * NS),)}, "o1 for 31 s"),
+    ("order_unknown", {"unknown_orders": ("o1-1", "o2-1")}, "o1-1, o2-1"),
+    ("confidence", {"confidence": 0.79}, "0.79"),
+    ("confidence", {"confidence": float("nan")}, "nan"),
     ("duplicate_intent", {"duplicate": "decided before"}, "decided before"),
     ("order_rate", {"orders_last_min": 20}, "20 orders in the last minute"),
     ("repeated_execution", {"round_trips": 20}, "20 trades of breakout"),
@@ -111,7 +114,3 @@ def test_the_page_has_a_row_for_every_rule_measure_and_limit() -> None:
         assert f"| `{name}` |" in page
     for name in RiskLimits.model_fields:
         assert f"{name}`" in page or f"`{name}" in page, name
-
-
-def test_a_young_unknown_order_does_not_block() -> None:
-    assert broken(msgspec.structs.replace(GOOD, unknown_orders=(("o1", START_NS - 30 * NS),))) == ()

@@ -77,6 +77,17 @@ async def test_orders_come_with_ladders_and_lives(store: Store, tmp_path: Path) 
         assert life == ["sent", "unknown"]
 
 
+async def test_what_an_order_has_filled_is_the_sum_of_its_fills(store: Store, tmp_path: Path) -> None:
+    stop = order(4, "t2", Purpose.STOP, symbol=PUT, contracts=3)
+    await store.commit((fill(stop, "y1", 1, "2", T0),), turns()[0][0])
+    await store.commit((fill(stop, "y2", 1, "2", T0),), turns()[0][0])
+    with read.reading(tmp_path) as db:
+        assert [(one["order_id"][-1], one["filled"]) for one in read.orders(db)] == [
+            ("4", 2), ("3", 1), ("2", 3), ("1", 3),
+        ]  # fmt: skip
+        assert [one["filled"] for one in read.orders(db, working_only=True)] == [2]
+
+
 async def test_trades_have_every_field_of_the_product_page(store: Store, tmp_path: Path) -> None:
     with read.reading(tmp_path) as db:
         (only,) = read.trades(db, open_only=True)
