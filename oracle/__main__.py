@@ -12,7 +12,7 @@ EXIT_UNAVAILABLE, EXIT_SOFTWARE, EXIT_IO, EXIT_CONFIG, EXIT_INTERRUPTED = 69, 70
 def main() -> None:
     """Run a command and end with its exit code."""
     from oracle.cli.root import app
-    from oracle.core.errors import ConfigurationError, ProtocolError, RemoteError, StoreError
+    from oracle.core.errors import ConfigurationError, OracleError, ProtocolError, RemoteError, StoreError
 
     try:
         app()
@@ -26,10 +26,15 @@ def main() -> None:
         # A state that must not exist is a bug of ours: the traceback is what its report needs.
         sys.excepthook(*sys.exc_info())
         sys.exit(EXIT_SOFTWARE)
+    except OracleError as error:
+        _say(error, EXIT_SOFTWARE)
     except BrokenPipeError:
         sys.exit(EXIT_IO)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        sys.exit(EXIT_SOFTWARE)
 
 
 def _say(error: Exception, code: int) -> None:

@@ -25,7 +25,7 @@ from oracle.console.server import Console
 from oracle.core.clock import VirtualClock
 from oracle.core.engine import Engine, Turn
 from oracle.core.equity import EquityKeeper, Marks
-from oracle.core.errors import ConfigurationError
+from oracle.core.errors import ConfigurationError, RemoteError
 from oracle.core.ledger import Ledger
 from oracle.core.market import MarketState
 from oracle.core.messages import STRATEGY_FAILED_LATCH, JournalOpened, OrderFilled, TradeOpened
@@ -53,6 +53,7 @@ from oracle.running import Core, Running
 from oracle.store.journal import JournalWriter, journal_path
 from oracle.store.loading import Loaded
 from oracle.store.sqlite import Store
+from oracle.store.state import require_free
 from oracle.strategies import registry
 from oracle.strategies.base import Strategy
 from oracle.strategies.runner import StrategyRunner
@@ -184,6 +185,7 @@ async def run(
         strategies, account = load_strategies(config), account_of(config)
         if config.mode != "sim":
             await check_account(account)
+        require_free(state)
         pacing, welcome, clock = await _time_source(config, stack, wall_clock or WallClock())
         table, observer = _calendar(clock.now_ns()), _observer(config, clock.now_ns(), stack)
         store, loaded, journal = await _open_state(config, state, clock.now_ns(), token, observer, stack)
@@ -218,8 +220,18 @@ async def _open_state(
     loaded = await store.load()
     opened = JournalOpened(__version__, config.mode, config.fingerprint(), now_ns, msgspec.msgpack.encode(loaded))
     journal = JournalWriter(journal_path(state, time.time_ns()), opened)
-    stack.callback(journal.close)
+    stack.push(_ending(journal))
     return store, loaded, journal
+
+
+def _ending(journal: JournalWriter) -> Callable[[object, BaseException | None, object], None]:
+    """Close a journal: in order when the run ended or the world failed it, without the closing record on a bug."""
+
+    def end(_kind: object, error: BaseException | None, _trace: object) -> None:
+        orderly = error is None or isinstance(error, ConfigurationError | RemoteError)
+        (journal.close if orderly else journal.abandon)()
+
+    return end
 
 
 async def _connect(

@@ -21,10 +21,19 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from oracle.core.errors import ConfigurationError
 from oracle.risk.limits import LadderSettings, RiskLimits
 
-PAPER_HOSTS = ("paper-api.alpaca.markets", "127.0.0.1", "localhost", "::1")
+PAPER_HOSTS = {
+    "trading_url": "paper-api.alpaca.markets",
+    "data_url": "data.alpaca.markets",
+    "stream_url": "stream.data.alpaca.markets",
+}
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ENV_PREFIX = "ORACLE_"
 # Variables with our prefix that are not settings: they belong to the tests and the scripts.
-NOT_SETTINGS = frozenset({"ORACLE_REAL_DATA", "ORACLE_REQUIRE_PROM"})
+NOT_SETTINGS = frozenset({"ORACLE_REAL_DATA"}) | {
+    # A database client of the same name uses these.
+    *("ORACLE_BASE", "ORACLE_HOME", "ORACLE_HOSTNAME", "ORACLE_PATH", "ORACLE_PDB_SID", "ORACLE_SID", "ORACLE_TERM"),
+    "ORACLE_UNQNAME",
+}
 CREDENTIALS = {"alpaca-key": ("alpaca", "key"), "alpaca-secret": ("alpaca", "secret")}
 # Text as it is written, even where it looks like a number.
 SECRETS = frozenset({("alpaca", "key"), ("alpaca", "secret"), ("sim", "key"), ("sim", "secret")})
@@ -129,10 +138,20 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _paper_is_paper(self) -> Self:
-        """Mode paper must not reach a live account: live trading has a gate of its own."""
-        host = urlsplit(self.alpaca.trading_url).hostname
-        if self.mode == "paper" and host not in PAPER_HOSTS:
-            raise ValueError(f"alpaca.trading_url: {host} is not a paper account's host; use {PAPER_HOSTS[0]}")
+        """Mode paper reaches only the paper account and the vendor's data, encrypted, or this machine.
+
+        Live trading has a gate of its own; and a key must not go to a stranger, nor in clear.
+        """
+        if self.mode != "paper":
+            return self
+        for name, host in PAPER_HOSTS.items():
+            url = urlsplit(getattr(self.alpaca, name))
+            if url.hostname in LOOPBACK:
+                continue
+            if url.hostname != host:
+                raise ValueError(f"alpaca.{name}: {url.hostname} is not the host for paper trading; use {host}")
+            if url.scheme not in ("https", "wss"):
+                raise ValueError(f"alpaca.{name}: {url.scheme} would send the key in clear; use https or wss")
         return self
 
     def fingerprint(self) -> str:

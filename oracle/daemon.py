@@ -250,7 +250,13 @@ class Daemon:
         sending = False
         while True:
             started_s = time.perf_counter()
-            turn = next(steps, None)
+            try:
+                turn = next(steps, None)
+            except Exception:
+                # The input that broke the core is the one that a replay needs most.
+                if self._engine.handling is not None:
+                    self._journal.write_input(self._engine.handling)
+                raise
             if turn is None:
                 return sending
             took_s = time.perf_counter() - started_s

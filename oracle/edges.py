@@ -65,8 +65,8 @@ class Edges:
         self.rest = RestClient(endpoints, credentials, self._on_headers)
         self.market_data = MarketData(self.rest)
         self.quotes = Conflator()
-        gateway = Gateway(self.rest, timers.now_ns)
-        self.broker = Broker(gateway, self.budget, self._on_answer, timers.now_ns, reads_apart)
+        self.gateway = Gateway(self.rest, timers.now_ns)
+        self.broker = Broker(self.gateway, self.budget, self._on_answer, timers.now_ns, reads_apart)
         symbols = sorted({*universe, canary})
         self.stock = StockFeed(
             endpoints,
@@ -191,7 +191,7 @@ class Edges:
     def malformed(self) -> Mapping[str, int]:
         """Messages that could not be used and were skipped, by where they came from."""
         counts = {feed.feed.value: feed.rejections.total for feed in self._feeds}
-        return {**counts, "broker": self.market_data.rejections.total}
+        return {**counts, "broker": self.market_data.rejections.total + self.gateway.rejections.total}
 
     def set_held(self, symbols: Iterable[str]) -> None:
         """Say which contracts are held: their quotes are never delayed."""

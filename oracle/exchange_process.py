@@ -5,8 +5,9 @@ the parent ends, because it watches a pipe from it.
 """
 
 import asyncio
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import orjson
@@ -21,8 +22,9 @@ EXIT_CONFIG = 78
 class ExchangeProcess:
     """``async with ExchangeProcess([...]) as exchange: exchange.url``."""
 
-    def __init__(self, arguments: Sequence[str]) -> None:
-        self._arguments = [*arguments, "--until-stdin-closes"]
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        self._environment = {**os.environ, **(environment or {})}
+        self._arguments = [*arguments, "--json", "--until-stdin-closes"]
         self._process: asyncio.subprocess.Process | None = None
         self.url = ""
 
@@ -36,6 +38,7 @@ class ExchangeProcess:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            env=self._environment,
             # An interrupt from the terminal is the daemon's to handle; it then ends its exchange itself.
             start_new_session=True,
         )

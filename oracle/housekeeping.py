@@ -49,8 +49,11 @@ class Housekeeping:
         target = self._folder / f"{day.isoformat()}.db"
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            target.unlink(missing_ok=True)
-            await self._backup(target)
+            fresh = target.with_suffix(".new")
+            fresh.unlink(missing_ok=True)
+            await self._backup(fresh)
+            # A copy that failed leaves the one before it.
+            fresh.replace(target)
             for old in sorted(self._folder.glob("????-??-??.db"))[:-KEEP]:
                 old.unlink()
         except (OSError, StoreError) as error:

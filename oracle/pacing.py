@@ -77,7 +77,10 @@ class PacingClient:
                 await self._send(self._hello)
                 heard = await self._receive()
             if heard.type != "welcome":
-                raise ConfigurationError("sim.key", f"the exchange refused: {heard.message}", "check key and secret")
+                problem = f"the exchange refused: {heard.message}"
+                if "auth" in str(heard.message):
+                    raise ConfigurationError("sim.key", problem, "check key and secret")
+                raise ConfigurationError("sim.url", problem, "stop the other daemon or use another exchange")
             return Welcome(heard.time_ns(), heard.sessions, heard.declared, heard.labels)
         except (aiohttp.ClientError, TimeoutError, OSError, RemoteError) as error:
             await self.close()

@@ -57,7 +57,7 @@ class Tally:
     open_trades: dict[str, TradeOpened] = field(default_factory=dict)
     mids: dict[str, float | None] = field(default_factory=dict)
     recent: deque[tuple[int, Message]] = field(default_factory=lambda: deque(maxlen=RECENT))
-    differences: tuple[str, ...] = ()
+    differences: tuple[str, ...] | None = None  # None: ledger and broker were never compared
     at_ns: int = 0
     session_open_ns: int = NEVER_NS
 

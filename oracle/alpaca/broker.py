@@ -80,9 +80,7 @@ class Broker:
         if self._reads is self._orders:
             await self._work(self._orders)
         else:
-            async with asyncio.TaskGroup() as lanes:
-                lanes.create_task(self._work(self._orders))
-                lanes.create_task(self._work(self._reads))
+            await asyncio.gather(self._work(self._orders), self._work(self._reads))
 
     async def _work(self, lane: Lane) -> None:
         while True:

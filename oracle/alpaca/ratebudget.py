@@ -23,12 +23,12 @@ class RateBudget:
         reserve: of these, how many only urgent requests may use.
     """
 
-    __slots__ = ("_limit", "_remaining", "_reserve", "_reset_ns", "_sent_ns")
+    __slots__ = ("_configured", "_limit", "_remaining", "_reserve", "_reset_ns", "_sent_ns")
 
     def __init__(self, limit_per_min: int = 200, reserve: int = 60) -> None:
         if not 0 <= reserve < limit_per_min:
             raise ProtocolError("rate budget: the reserve must be smaller than the limit")
-        self._limit = limit_per_min
+        self._limit = self._configured = limit_per_min
         self._reserve = reserve
         self._sent_ns: deque[int] = deque()
         self._remaining: int | None = None
@@ -62,7 +62,8 @@ class RateBudget:
         """Take over the vendor's limit, remaining count and reset instant (epoch seconds) from a reply."""
         limit = _whole(headers.get(wire.RATE_LIMIT_HEADER))
         if limit is not None and self._reserve < limit:
-            self._limit = limit
+            # A limit configured tighter than the vendor's stays.
+            self._limit = min(limit, self._configured)
         remaining, reset_s = (
             _whole(headers.get(wire.RATE_REMAINING_HEADER)),
             _whole(headers.get(wire.RATE_RESET_HEADER)),

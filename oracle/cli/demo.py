@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from oracle.app import Result
     from oracle.config import Config
 
+# The books do not agree with the exchange: never a success.
+EXIT_DIFFERS = 1
 # A recorded day has one quote a minute and one chain: these settings follow from that, and --set overrides each.
 RECORDED: Mapping[str, Any] = {
     "feeds": {"stale_after_s": 600.0},
@@ -63,7 +65,8 @@ def demo(
     from rich.console import Console
 
     settings = demo_config(config, set_ or [], source, underlying, speed)
-    arguments = ["--port", "0", "--hold", "--seed", str(seed), "--sessions", str(sessions)]
+    plan = "plus" if settings.alpaca.plan == "algo_trader_plus" else "basic"
+    arguments = ["--port", "0", "--hold", "--seed", str(seed), "--sessions", str(sessions), "--plan", plan]
     for name, value in (("--date", date), ("--source", source), ("--underlying", underlying)):
         if value is not None:
             arguments += [name, str(value)]
@@ -78,6 +81,8 @@ def demo(
         from oracle.cli.summary import print_summary
 
         print_summary(result, Console(file=sys.stdout))
+    if result.tally.differences:
+        raise typer.Exit(EXIT_DIFFERS)
 
 
 def demo_config(
@@ -115,7 +120,11 @@ async def _play(settings: "Config", folder: Path, arguments: list[str], token: s
         view = LiveView(running, console)
         views.append((view, asyncio.create_task(view.show())))
 
-    async with ExchangeProcess(arguments) as exchange:
+    keys = {
+        "ORACLE_SIM__KEY": settings.sim.key.get_secret_value(),
+        "ORACLE_SIM__SECRET": settings.sim.secret.get_secret_value(),
+    }
+    async with ExchangeProcess(arguments, keys) as exchange:
         sim = settings.sim.model_copy(update={"url": exchange.url})
         try:
             return await run(settings.model_copy(update={"sim": sim}), folder, token=token, on_running=on_running)
@@ -127,6 +136,7 @@ async def _play(settings: "Config", folder: Path, arguments: list[str], token: s
 
 def _new_folder() -> Path:
     """``state/demo-001`` and so on: a finished demo's records are never written over."""
+    Path("state").mkdir(mode=0o700, exist_ok=True)
     taken = {path.name for path in Path("state").glob("demo-*")}
     return Path("state") / next(name for n in range(1, 10_000) if (name := f"demo-{n:03d}") not in taken)
 
@@ -142,5 +152,5 @@ def summary_json(result: "Result", seed: int) -> dict[str, Any]:
         "refusals_by_rule": dict(sorted(tally.refusals_by_rule.items())),
         "declared": [dict(row) for row in result.declared],
         "labels": list(result.labels),
-        "differences": list(tally.differences),
+        "differences": None if tally.differences is None else list(tally.differences),
     }

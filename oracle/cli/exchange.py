@@ -7,6 +7,7 @@ import typer
 
 from oracle.cli.options import (
     DateOption,
+    JsonOption,
     PlanOption,
     SeedOption,
     SessionsOption,
@@ -27,11 +28,12 @@ def exchange(
     cash: Annotated[str, typer.Option(help="Starting cash in USD.")] = "100000",
     fee_per_contract: Annotated[str, typer.Option(help="Fee in USD per contract and side (paper charges 0).")] = "0",
     hold: Annotated[bool, typer.Option(help="Stand still until a paced client is ready.")] = False,
+    json: JsonOption = False,
     until_stdin_closes: Annotated[bool, typer.Option(help="End when standard input closes.", hidden=True)] = False,
 ) -> None:
     """Serve REST and the three websockets of Alpaca for a generated or recorded market.
 
-    Prints one JSON line with the address once it answers. Key and secret are those of settings [sim].
+    Prints its address once it answers. Key and secret are those of settings [sim].
     """
     import asyncio
     import contextlib
@@ -57,13 +59,15 @@ def exchange(
     except ValueError as error:
         first = error.errors(include_url=False, include_input=False)[0] if hasattr(error, "errors") else {}
         field = str(first.get("loc", ("exchange",))[0])
-        raise ConfigurationError(f"--{field}", str(first.get("msg", error)), "see oracle exchange --help") from None
+        option = {"starting_cash_usd": "--cash", "fees": "--fee-per-contract"}.get(field, f"--{field}")
+        raise ConfigurationError(option, str(first.get("msg", error)), "see oracle exchange --help") from None
     logs.configure_logging(
         settings.logs.level, secrets=settings.secrets(), colour=settings.logs.colour, sd_prefix=settings.logs.sd_prefix
     )
 
     def on_ready(bound_port: int) -> None:
-        sys.stdout.write(orjson.dumps({"url": f"http://127.0.0.1:{bound_port}"}).decode() + "\n")
+        url = f"http://127.0.0.1:{bound_port}"
+        sys.stdout.write((orjson.dumps({"url": url}).decode() if json else f"exchange listens at {url}") + "\n")
         sys.stdout.flush()
 
     async def main() -> None:

@@ -30,4 +30,4 @@ UnderlyingOption = Annotated[
 ]
 PlanOption = Annotated[str, typer.Option("--plan", help="Data plan: basic (200 option quotes) or plus (1,000).")]
 
-DEFAULT_STATE = Path("state")
+DEFAULT_STATE = Path("state/daemon")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from oracle.cli.options import DEFAULT_STATE, ConfigOption, SetOption, StateOption
+from oracle.cli.options import DEFAULT_STATE, ConfigOption, JsonOption, SetOption, StateOption
 
 
 def run(
@@ -16,6 +16,7 @@ def run(
         ),
     ] = None,
     state: StateOption = DEFAULT_STATE,
+    json: JsonOption = False,
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
@@ -34,4 +35,9 @@ def run(
     logs.configure_logging(
         settings.logs.level, secrets=settings.secrets(), colour=settings.logs.colour, sd_prefix=settings.logs.sd_prefix
     )
-    asyncio.run(app.run(settings, Path(state)))
+    result = asyncio.run(app.run(settings, Path(state)))
+    if json:
+        import orjson
+
+        hashes = {"inputs_sha256": result.inputs_sha256, "decisions_sha256": result.decisions_sha256}
+        print(orjson.dumps({**result.tally.figures(), **hashes}, option=orjson.OPT_INDENT_2).decode())

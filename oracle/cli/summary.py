@@ -20,7 +20,9 @@ def print_summary(result: Result, console: Console) -> None:
             table.add_row(rule, str(times))
         console.print(table, "")
     _declared(result, console)
-    if tally.differences:
+    if tally.differences is None:
+        console.print("[red]ledger and exchange were not compared: the run ended too early[/red]")
+    elif tally.differences:
         console.print("[red]ledger and exchange differ:[/red] " + "; ".join(tally.differences))
     else:
         console.print("ledger and exchange agree to the cent")

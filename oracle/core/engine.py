@@ -62,6 +62,7 @@ class Engine:
         self._timers = Timers()
         self._account = UNKNOWN_ACCOUNT
         self._seq = 0
+        self._handling: Stamped | None = None
         self._at_ns = 0
         self._session: Session | None = None
         self._opened_date = ""
@@ -83,6 +84,11 @@ class Engine:
     def at_ns(self) -> int:
         """The time of the last input."""
         return self._at_ns
+
+    @property
+    def handling(self) -> Stamped | None:
+        """The input whose turn is running or ran last: what to record when a turn raises."""
+        return self._handling
 
     @property
     def seq(self) -> int:
@@ -132,6 +138,7 @@ class Engine:
     def _turn(self, at_ns: int, message: Input) -> Turn:
         self._seq += 1
         self._at_ns = at_ns
+        stamped = self._handling = Stamped(self._seq, at_ns, message)
         session = self._session
         if session is None or at_ns >= session.close_ns:
             self._session = self._table.current_or_next(at_ns)
@@ -141,7 +148,7 @@ class Engine:
                 self._timers.set(timer)
             elif type(timer) is ClearTimer:
                 self._timers.clear(timer)
-        return Turn(Stamped(self._seq, at_ns, message), tuple(caused))
+        return Turn(stamped, tuple(caused))
 
     def _arm_session(self, at_ns: int) -> None:
         session = self._table.current_or_next(at_ns)

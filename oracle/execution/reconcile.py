@@ -105,7 +105,7 @@ def reconcile(ledger: LedgerView, ours: OurOrders, report: AccountReported) -> t
     ]
     out += _positions(ledger, own, report)
     cash = ledger.cash_usd - sum((f.side.sign * f.qty * f.price_usd * multiplier(f.symbol) for f in own), ZERO)
-    if not (ours.held or ours.doubtful) and abs(report.cash_usd - cash) > CENT:
+    if not (ours.held or ours.doubtful) and abs(report.cash_usd - cash) >= CENT:
         out.append(Difference(Case.CASH, f"{report.cash_usd} USD at the broker, {cash} USD by the ledger"))
     out += _orders(ours, report)
     reported = {fill.execution_id for fill in report.fills}

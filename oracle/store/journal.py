@@ -158,6 +158,14 @@ class JournalWriter:
         finally:
             self._fd = -1
 
+    def abandon(self) -> None:
+        """Flush and close without the closing record: the process did not end in order, and the file shows it."""
+        if self._fd < 0:
+            return
+        self.flush()
+        os.close(self._fd)
+        self._fd = -1
+
     def _append(self, kind: bytes, payload: bytes) -> None:
         size = len(payload) + 1
         if size > MAX_PAYLOAD:

@@ -75,8 +75,7 @@ VALUES (:log_id, :order_id, :client_order_id, :attempt, :step, :from_state, :to_
 UPDATE orders SET state = :to_state, attempt = :attempt, step = :step WHERE order_id = :order_id;
 
 -- name: close_order
-UPDATE orders SET closed_log_id = :log_id, closed_ns = :recorded_ns, closed_filled = :filled, end_reason = :end,
-    filled = :filled
+UPDATE orders SET closed_log_id = :log_id, closed_ns = :recorded_ns, closed_filled = :filled, end_reason = :end
 WHERE order_id = :order_id;
 
 -- name: insert_fill

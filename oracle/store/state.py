@@ -102,3 +102,15 @@ class StateLock:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def require_free(folder: Path) -> None:
+    """Check that no other process holds the folder, before anything else is touched or connected.
+
+    Raises:
+        ConfigurationError: it is held, or cannot be used.
+    """
+    prepare_folder(folder)
+    lock = StateLock(folder)
+    lock.acquire()
+    lock.release()

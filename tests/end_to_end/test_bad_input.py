@@ -37,7 +37,7 @@ class Listening:
 
     def __init__(self, env: dict[str, str], *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [*ORACLE, "exchange", "--port", "0", "--hold", "--until-stdin-closes", *arguments],
+            [*ORACLE, "exchange", "--port", "0", "--hold", "--json", "--until-stdin-closes", *arguments],
             env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         assert self.process.stdout is not None
@@ -193,8 +193,9 @@ def test_two_daemons_on_one_folder_and_an_exchange_that_vanishes(
     daemon = start(clean_environment, state, exchange.url)
     try:
         second = oracle("run", "--state", str(state), "--set", f"sim.url={exchange.url}", env=clean_environment)
-        assert second.returncode == CONFIG
-        one_line(second, CONFIG, "already connected" if "paced" in second.stderr else f"process {daemon.pid}")
+        one_line(second, CONFIG, "state", f"in use by process {daemon.pid}")
+        elsewhere = ["run", "--state", str(tmp_path / "other"), "--set", f"sim.url={exchange.url}"]
+        one_line(oracle(*elsewhere, env=clean_environment), CONFIG, "sim.url", "already connected", "other daemon")
         journal = next(state.glob("journal/*.oj"))
         wait_for(lambda: journal.stat().st_size > 3_000_000, "some trading time")
         exchange.process.send_signal(signal.SIGKILL)
@@ -225,7 +226,9 @@ def test_an_exchange_that_cannot_start_says_why(tmp_path: Path, clean_environmen
     done = oracle("demo", "--source", str(tmp_path), env=clean_environment)
     one_line(done, CONFIG, "--underlying")
     done = oracle("exchange", "--cash", "lots", env=clean_environment)
-    one_line(done, CONFIG, "--starting_cash_usd")
+    one_line(done, CONFIG, "--cash")
+    done = oracle("exchange", "--fee-per-contract", "lots", env=clean_environment)
+    one_line(done, CONFIG, "--fee-per-contract")
 
 
 def test_the_exchange_ends_with_its_parent() -> None:

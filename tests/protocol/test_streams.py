@@ -123,6 +123,19 @@ async def test_option_stream_in_models(start: Start) -> None:
         assert (trade.price, trade.size, trade.conditions) == (1.25, 3.0, "I")
 
 
+async def test_option_stream_in_raw_mode(start: Start) -> None:
+    running = start()
+    quotes: asyncio.Queue[Any] = asyncio.Queue()
+    stream = OptionDataStream(KEY, SECRET, raw_data=True, url_override=running.ws + "/v1beta1/opra")
+    stream.subscribe_quotes(into(quotes), CALL)
+    async with pacing(running) as pace, played(stream):
+        await acknowledged(pace, "option", 1)
+        quote = await take(quotes)
+        assert (quote["T"], quote["S"]) == ("q", CALL)
+        assert isinstance(quote["c"], str)
+        assert quote["t"].to_unix_nano() > OPEN_NS
+
+
 def simple(client_id: str, price: float, qty: int = 1) -> dict[str, Any]:
     return {
         "symbol": CALL,

@@ -176,7 +176,7 @@ def test_a_mistyped_variable_is_an_error(name: str) -> None:
 
 
 def test_variables_of_tests_and_of_others_are_left_alone() -> None:
-    env = {"ORACLE_REAL_DATA": "x", "ORACLE_REQUIRE_PROM": "1", "ORACLEISH": "1", "oracle_mode": "x", "PATH": "/bin"}
+    env = {"ORACLE_REAL_DATA": "x", "ORACLE_HOME": "/opt/client", "ORACLEISH": "1", "oracle_mode": "x", "PATH": "/bin"}
     assert load(environment=env) == Config()
 
 

@@ -89,9 +89,10 @@ def test_each_difference_has_a_name(changes: dict[str, Any], line: str) -> None:
     assert differences(house, agreed(house, sent, **changes)) == (line,)
 
 
-def test_a_cent_is_forgiven_and_a_foreign_fill_is_named_until_it_is_known() -> None:
+def test_only_less_than_a_cent_is_forgiven_and_a_foreign_fill_is_named_until_it_is_known() -> None:
     house, sent = holding()
-    assert differences(house, agreed(house, sent, cash_usd=Decimal("99199.99"))) == ()
+    assert differences(house, agreed(house, sent, cash_usd=Decimal("99199.995"))) == ()
+    assert len(differences(house, agreed(house, sent, cash_usd=Decimal("99199.99")))) == 1
     fills = (execution(sent, "x1", 4, 4), execution(THEIRS, "x9", 1, 1, "1.00"))
     positions = (house.position(CALL, 4), house.position(PUT, 1))
     first = differences(house, agreed(house, sent, fills=fills, positions=positions, cash_usd=Decimal(99100)))

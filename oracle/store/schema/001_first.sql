@@ -95,7 +95,6 @@ CREATE TABLE orders (
     state               TEXT NOT NULL DEFAULT 'intent',
     attempt             INTEGER NOT NULL DEFAULT 0,
     step                INTEGER NOT NULL DEFAULT 0,
-    filled              INTEGER NOT NULL DEFAULT 0,
     -- The order's end (OrderClosed); NULL while any part of it can still fill:
     closed_log_id       INTEGER,
     closed_ns           INTEGER,
