@@ -187,7 +187,7 @@ async def run(
             await check_account(account)
         require_free(state)
         pacing, welcome, clock = await _time_source(config, stack, wall_clock or WallClock())
-        table, observer = _calendar(clock.now_ns()), _observer(config, clock.now_ns(), stack)
+        table, observer = _calendar(clock.now_ns()), _observer(config, stack)
         store, loaded, journal = await _open_state(config, state, clock.now_ns(), token, observer, stack)
         core = build_core(config, table, loaded, strategies)
         running = Running(config, core, Tally(), clock, table, welcome, state)
@@ -259,6 +259,7 @@ async def _connect(
 
 def _result(running: Running, store: Store, journal: JournalWriter, observer: Observer) -> Result:
     metrics_file = running.state / "metrics.prom"
+    metrics_file.touch(mode=0o600)
     metrics_file.write_bytes(observer.text())
     journal.close()
     log.info("stopped", inputs=journal.inputs, inputs_sha256=journal.inputs_sha256)
@@ -315,10 +316,10 @@ def _held_watch(core: Core, edges: Edges) -> Callable[[Turn, float], None]:
     return on_turn
 
 
-def _observer(config: Config, now_ns: int, stack: AsyncExitStack) -> Observer:
+def _observer(config: Config, stack: AsyncExitStack) -> Observer:
     build = {"version": __version__, "mode": config.mode, "config": config.fingerprint()}
     rules = tuple(sorted(rule.__name__ for rule in RULES))
-    observer = Observer(Labels(strategy=tuple(sorted(config.strategies)), rule=rules), build, now_ns)
+    observer = Observer(Labels(strategy=tuple(sorted(config.strategies)), rule=rules), build, time.time_ns())
     observer.set_state("starting")
     logs.count_with(observer.observe_log)
     stack.callback(logs.count_with, None)

@@ -220,7 +220,8 @@ def _explain(error: ValidationError) -> ConfigurationError:
         for part in first["loc"][:-1]:
             section = section.model_fields[str(part)].annotation
         return ConfigurationError(where, "no setting has this name", f"use one of: {', '.join(section.model_fields)}")
-    return ConfigurationError(where, first["msg"].removeprefix("Value error, "), "correct it and start again")
+    problem = first["msg"].removeprefix("Value error, ").removeprefix(f"{where.rpartition('.')[2]}: ")
+    return ConfigurationError(where, problem, "correct it and start again")
 
 
 def _read_toml(file: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import structlog
 from oracle.core.engine import Turn
 from oracle.core.messages import (
     AccountReported,
+    DrainRequested,
     ExitTriggered,
     FeedChanged,
     FeedState,
@@ -132,6 +133,8 @@ class EventLog:
             self._say(turn, "feed_changed", level, {
                 "feed": source.feed.value, "state": source.state.value, "epoch": source.epoch, "reason": source.reason,
             })  # fmt: skip
+        elif isinstance(source, DrainRequested):
+            self._say(turn, "drain_requested", "info", {"who": source.who, "why": source.why})
         elif isinstance(source, AccountReported) and source.text:
             self._say(turn, "account_unread", "warning", {"text": source.text})
         for message in turn.messages:

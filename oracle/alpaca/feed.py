@@ -210,7 +210,7 @@ class SupervisedFeed(ABC):
     def _perform(self, actions: Iterable[Action]) -> None:
         for action in actions:
             if isinstance(action, FeedChanged):
-                self._log.info("feed", state=action.state.value, epoch=action.epoch, reason=action.reason)
+                self._log.debug("feed", state=action.state.value, epoch=action.epoch, reason=action.reason)
                 self._sink(self.feed, action)
             elif isinstance(action, WaitUntil):
                 self._wait_until(action.at_ns)

@@ -17,6 +17,7 @@ from oracle.cli.options import (
     SourceOption,
     UnderlyingOption,
 )
+from oracle.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,6 +65,13 @@ def demo(
 
     from rich.console import Console
 
+    if source is None and underlying is not None:
+        raise ConfigurationError("--underlying", "it names a recorded day's stock", "add --source and --date")
+    if state is not None and (state / "oracle.db").exists():
+        raise ConfigurationError(
+            "--state", f"{state} holds an earlier run, and a demo starts a market of its own",
+            "choose a new folder, or leave it out",
+        )  # fmt: skip
     settings = demo_config(config, set_ or [], source, underlying, speed)
     plan = "plus" if settings.alpaca.plan == "algo_trader_plus" else "basic"
     arguments = ["--port", "0", "--hold", "--seed", str(seed), "--sessions", str(sessions), "--plan", plan]

@@ -33,7 +33,7 @@ def exchange(
 ) -> None:
     """Serve REST and the three websockets of Alpaca for a generated or recorded market.
 
-    Prints its address once it answers. Key and secret are those of settings [sim].
+    Prints its address once it answers. Key and secret are the settings sim.key and sim.secret.
     """
     import asyncio
     import contextlib

@@ -1,16 +1,32 @@
 """The tree of commands. Each family is a small file; heavy imports stay inside the commands."""
 
+from typing import Annotated
+
 import typer
 
+from oracle import __version__
 from oracle.cli import demo, exchange, run, show
 
 app = typer.Typer(
     name="oracle",
     help="A trading daemon for options at Alpaca that proves a strategy on paper before a dollar is at risk.",
     no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
+) -> None:
+    """A trading daemon for options at Alpaca that proves a strategy on paper before a dollar is at risk."""
+    if version:
+        print(f"trade-oracle {__version__}")
+        raise typer.Exit
+
+
 app.command("demo")(demo.demo)
 app.command("exchange")(exchange.exchange)
 app.command("run")(run.run)

@@ -14,7 +14,8 @@ from oracle.cli.options import DEFAULT_STATE, JsonOption, StateOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-NUMERIC = frozenset(("qty", "average", "cost USD", "filled", "worst", "n", "entry", "exit", "slippage", "net P&L USD"))
+SHORT = "%m-%d %H:%M"
+NUMERIC = frozenset(("qty", "average", "cost USD", "filled", "worst", "n", "entry", "exit", "no.", "net P&L"))
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many, newest first.")]
 
 
@@ -39,7 +40,7 @@ def status(state: StateOption = DEFAULT_STATE, json: JsonOption = False) -> None
         table.add_row(
             "day start, peak", f"{_usd(equity['day_start_equity_usd'])}, {_usd(equity['peak_equity_usd'])} USD"
         )
-        table.add_row("realised today", f"{equity['realized_today_usd']:+,.2f} USD")
+        table.add_row("realised today", "before modelled fees: " + f"{equity['realized_today_usd']:+,.2f} USD")
     for name in ("open_trades", "closed_trades", "working_orders", "unknown_orders", "foreign_executions"):
         table.add_row(name.replace("_", " "), str(facts[name]))
     active = [latch["latch"] for latch in facts["latches"] if latch["active"]]
@@ -73,9 +74,10 @@ def orders(
 
     with read.reading(state) as db:
         rows = read.orders(db, working_only=working, limit=limit)
+    # Numbers, not ids: a row fits 80 columns; --json has everything.
     _show(rows, json, "no orders", {
-        "order": lambda r: r["order_id"], "when": lambda r: _when(r["recorded_ns"]), "why": lambda r: r["purpose"],
-        "side": lambda r: r["side"], "contract": lambda r: r["symbol"],
+        "no.": lambda r: str(r["sequence"]), "when": lambda r: _when(r["recorded_ns"], SHORT),
+        "why": lambda r: r["purpose"], "side": lambda r: r["side"], "contract": lambda r: r["symbol"],
         "filled": lambda r: f"{r['filled']}/{r['contracts']}",
         "worst": lambda r: "market" if r["worst_price_usd"] is None else _price(r["worst_price_usd"]),
         "state": lambda r: r["end_reason"] or r["state"],
@@ -89,13 +91,12 @@ def trades(state: StateOption = DEFAULT_STATE, json: JsonOption = False, limit: 
     with read.reading(state) as db:
         rows = read.trades(db, limit=limit)
     _show(rows, json, "no trades", {
-        "trade": lambda r: r["trade_id"], "contract": lambda r: r["symbol"], "opened": lambda r: _when(r["opened_ns"]),
-        "closed": lambda r: "open" if r["closed_ns"] is None else _when(r["closed_ns"]),
+        "contract": lambda r: r["symbol"], "opened": lambda r: _when(r["opened_ns"], SHORT),
+        "closed": lambda r: "open" if r["closed_ns"] is None else _when(r["closed_ns"], "%H:%M"),
         "n": lambda r: _or_unknown(r["contracts"], str), "entry": lambda r: _or_unknown(r["entry_price_usd"], _price),
         "exit": lambda r: _or_unknown(r["exit_price_usd"], _price),
-        "slippage": lambda r: _or_unknown(r["slippage_usd"], _usd),
-        "net P&L USD": lambda r: _or_unknown(r["net_pnl_usd"], lambda v: f"{v:+,.2f}"),
-        "ended by": lambda r: r["exit_rule"] or "",
+        "net P&L": lambda r: _or_unknown(r["net_pnl_usd"], lambda v: f"{v:+,.2f}"),
+        "ended by": lambda r: (r["exit_rule"] or "").replace("_", " "),
     })  # fmt: skip
 
 
@@ -111,7 +112,7 @@ def _show(rows: list[dict[str, Any]], json: bool, nothing: str, columns: dict[st
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
         numeric = name in NUMERIC
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=name not in ("ended by", "state"))
     for row in rows:
         table.add_row(*(str(make(row)) for make in columns.values()))
     _print(table)
@@ -140,8 +141,8 @@ def _plain(value: Any) -> str:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def _when(at_ns: int) -> str:
-    return new_york(at_ns, "%Y-%m-%d %H:%M:%S")
+def _when(at_ns: int, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    return new_york(at_ns, form)
 
 
 def _usd(amount: Decimal) -> str:

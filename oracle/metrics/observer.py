@@ -67,6 +67,7 @@ _BLOCKED_S = 0.25
 _LAST = "oracle_feed_last_message_timestamp_seconds"
 _MINUTE_NS = 60 * NS
 _UNKNOWN_UNTIL_SET = (
+    _LAST,
     *("oracle_equity_dollars", "oracle_cash_dollars", "oracle_peak_equity_dollars", "oracle_buying_power_dollars"),
     *("oracle_drawdown_ratio", "oracle_daily_loss_dollars", "oracle_stale_marks", "oracle_reconcile_mismatches"),
     "oracle_pnl_dollars",

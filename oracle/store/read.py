@@ -35,7 +35,11 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
     """
     path = folder / DATABASE_NAME
     if not path.is_file():
-        raise ConfigurationError("state", f"{path} does not exist", "start the daemon once or name its state folder")
+        if folder.is_file():
+            raise ConfigurationError("state", f"{folder} is a file", "name a state folder")
+        others = sorted(folder.parent.glob(f"*/{DATABASE_NAME}"), key=lambda p: p.stat().st_mtime)
+        fix = f"try --state {others[-1].parent}" if others else "start the daemon once or name its state folder"
+        raise ConfigurationError("state", f"{path} does not exist", fix)
     try:
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)) as db:
             db.row_factory = sqlite3.Row

@@ -153,8 +153,8 @@ async def test_a_new_database_gets_a_random_token(tmp_path: Path) -> None:
 async def test_columns_hold_exact_micros_and_tie_ids_together(full: Store) -> None:
     chain = rows(
         full,
-        "SELECT i.reason, d.bound_by, o.state, o.closed_filled, f.price_micros, f.fees_modelled_micros, t.feed, t.exit_rule "
-        "FROM fills f JOIN orders o USING (order_id) JOIN decisions d USING (decision_id) JOIN intents i "
+        "SELECT i.reason, d.bound_by, o.state, o.closed_filled, f.price_micros, f.fees_modelled_micros, t.feed, "
+        "t.exit_rule FROM fills f JOIN orders o USING (order_id) JOIN decisions d USING (decision_id) JOIN intents i "
         "USING (intent_id) JOIN trades t ON t.trade_id = f.trade_id WHERE f.execution_id = 'x2'",
     )
     assert [tuple(row) for row in chain] == [
