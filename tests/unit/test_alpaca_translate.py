@@ -135,11 +135,16 @@ class TestMarketData:
         assert (bar.symbol, bar.start_ns, bar.vwap, bar.trades, bar.backfilled) == ("SPY", AT, 600.15, 3, False)
         assert bar_from({**BAR, "t": "2026-01-05T14:30:00Z"}, "QQQ", True).symbol == "QQQ"
 
-    @pytest.mark.parametrize("field", ["S", "t", "o", "h", "l", "c", "v", "n", "vw"])
-    @pytest.mark.parametrize("value", [None, float("nan"), float("inf"), -1, "600", [], True, b"x"])
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            (field, value)
+            for field in ("S", "t", "o", "h", "l", "c", "v", "n", "vw")
+            for value in (None, float("nan"), float("inf"), -1, "600", [], True, b"x")
+            if not (field == "S" and isinstance(value, str))  # any text is a symbol
+        ],
+    )
     def test_a_bad_field_is_named(self, field: str, value: object) -> None:
-        if field == "S" and isinstance(value, str):
-            pytest.skip("any text is a symbol")
         with pytest.raises(MalformedError) as caught:
             bar_from({**BAR, field: value})
         assert caught.value.reason == f"bar.{field}"
