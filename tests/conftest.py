@@ -8,13 +8,18 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture(scope="session")
-def real_data() -> Path:
+def real_folder() -> Path:
     """The folder of recorded market data; skips loudly when it is not there."""
     folder = Path(os.environ.get("ORACLE_REAL_DATA", ROOT.parent / "shared" / "data"))
     if not (folder / "MANIFEST.csv").is_file():
         pytest.skip(f"REAL DATA MISSING: {folder} has no MANIFEST.csv; set ORACLE_REAL_DATA to run this test")
     return folder
+
+
+@pytest.fixture(scope="session", name="real_data")
+def real_data_fixture() -> Path:
+    """The folder of recorded market data, for a test that takes it as an argument."""
+    return real_folder()
 
 
 @pytest.fixture(scope="session")

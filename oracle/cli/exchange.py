@@ -1,7 +1,7 @@
 """``oracle exchange``: the embedded Alpaca-compatible exchange as a process of its own, on loopback."""
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from oracle.cli.options import (
     UnderlyingOption,
 )
 from oracle.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from oracle.sim.config import ExchangeConfig
 
 
 def exchange(
@@ -43,24 +46,15 @@ def exchange(
     from oracle import logs
     from oracle.config import load
     from oracle.markets import build_market
-    from oracle.sim.config import ExchangeConfig
     from oracle.sim.server import serve
 
     settings = load()
     table, market = build_market(seed=seed, date=date, sessions=sessions, source=source, underlying=underlying)
-    fees = {f"option_{side}_usd_per_contract": fee_per_contract for side in ("buy", "sell")}
-    fields: dict[str, Any] = {
-        "fees": fees,
+    config = _config({
         "port": port, "hold": hold, "seed": seed, "plan": plan, "starting_cash_usd": cash,
         "key": settings.sim.key.get_secret_value(), "secret": settings.sim.secret.get_secret_value(),
-    }  # fmt: skip
-    try:
-        config = ExchangeConfig(**fields)
-    except ValueError as error:
-        first = error.errors(include_url=False, include_input=False)[0] if hasattr(error, "errors") else {}
-        field = str(first.get("loc", ("exchange",))[0])
-        option = {"starting_cash_usd": "--cash", "fees": "--fee-per-contract"}.get(field, f"--{field}")
-        raise ConfigurationError(option, str(first.get("msg", error)), "see oracle exchange --help") from None
+        "fees": {f"option_{side}_usd_per_contract": fee_per_contract for side in ("buy", "sell")},
+    })  # fmt: skip
     logs.configure_logging(
         settings.logs.level, secrets=settings.secrets(), colour=settings.logs.colour, sd_prefix=settings.logs.sd_prefix
     )
@@ -109,3 +103,18 @@ async def _stdin_closed() -> None:
 
     threading.Thread(target=watch, daemon=True).start()
     await closed.wait()
+
+
+def _config(fields: dict[str, Any]) -> "ExchangeConfig":
+    """Validate the exchange's settings; an error names the option that the user gave."""
+    from pydantic import ValidationError
+
+    from oracle.sim.config import ExchangeConfig
+
+    try:
+        return ExchangeConfig.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = str(first["loc"][0])
+        option = {"starting_cash_usd": "--cash", "fees": "--fee-per-contract"}.get(field, f"--{field}")
+        raise ConfigurationError(option, first["msg"], "see oracle exchange --help") from None

@@ -7,18 +7,22 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from oracle.core.errors import ConfigurationError
 from oracle.exchange_process import ExchangeProcess
 from oracle.store.journal import JournalReader
+from oracle.store.state import prepare_folder
 from tests.end_to_end.commands import ORACLE, oracle
 
 pytestmark = pytest.mark.timeout(180)
 UNAVAILABLE, IO, CONFIG = 69, 74, 78
+NOBODY = 65534
 
 
 def one_line(done: "subprocess.CompletedProcess[str]", code: int, *words: str) -> None:
@@ -135,12 +139,33 @@ def test_state_folder_that_cannot_be_used(
     one_line(done, CONFIG, "state", "does not exist")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="ROOT READS EVERYTHING: run as another user to test an unreadable folder")
-def test_unreadable_state_folder(tmp_path: Path, listening: Listening, clean_environment: dict[str, str]) -> None:
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o000)
-    done = oracle("run", "--state", str(closed), "--set", f"sim.url={listening.url}", env=clean_environment)
-    one_line(done, CONFIG, "state", "closed")
+def test_unreadable_state_folder() -> None:
+    """Another user's private folder. Root reads everything, so the child that tries gives its rights up first."""
+    with tempfile.TemporaryDirectory() as parent:
+        Path(parent).chmod(0o755)
+        closed = Path(parent) / "closed"
+        closed.mkdir(mode=0o700 if os.geteuid() == 0 else 0o000)
+        inlet, outlet = os.pipe()
+        child = os.fork()
+        if child == 0:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(NOBODY)
+                os.setuid(NOBODY)
+            try:
+                prepare_folder(closed)
+                os.write(outlet, b"it was accepted")
+            except ConfigurationError as error:
+                os.write(outlet, str(error).encode())
+            finally:
+                os._exit(0)
+        os.close(outlet)
+        with os.fdopen(inlet) as told:
+            said = told.read()
+        os.waitpid(child, 0)
+    assert said.startswith("state: ")
+    assert "closed cannot be " in said.replace(f"folder {closed}", "closed").replace(str(closed), "closed")
+    assert "; " in said
 
 
 def test_a_database_from_a_newer_version(

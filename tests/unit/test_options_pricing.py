@@ -5,8 +5,6 @@ import datetime as dt
 import gzip
 import itertools
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +21,7 @@ from oracle.options.pricing import (
     parity_forward,
     vega,
 )
+from tests.conftest import real_folder
 
 MINUTE_YEARS = 1 / (365 * 24 * 60)
 FORWARD = 600.0
@@ -226,11 +225,7 @@ def test_parity_forward_needs_enough_strikes():
 
 
 def real_rows(*parts):
-    root = Path(os.environ.get("ORACLE_REAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
-    path = root.joinpath(*parts)
-    if not path.exists():
-        pytest.skip(f"REAL DATA MISSING: {path} (set ORACLE_REAL_DATA)")
-    with gzip.open(path, "rt") as file:
+    with gzip.open(real_folder().joinpath(*parts), "rt") as file:
         yield from csv.DictReader(file)
 
 

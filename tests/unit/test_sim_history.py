@@ -2,7 +2,6 @@
 
 import datetime as dt
 import gzip
-import os
 import time
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from oracle.core.errors import ConfigurationError, ProtocolError
 from oracle.core.sessions import MINUTE_NS, NS, SessionTable
 from oracle.sim.history import RecordedMarket
 from oracle.sim.source import Touch
+from tests.conftest import real_folder
 
 DAY, BEFORE = "2015-12-24", "2015-12-23"
 CALL, PUT, QUIET = "ABC151224C00050000", "ABC151224P00050000", "ABC160115C00060000"
@@ -275,14 +275,6 @@ def test_unusable_files_are_refused(tmp_path: Path, table: SessionTable) -> None
 # --- real files
 
 
-def real_data() -> Path:
-    named = os.environ.get("ORACLE_REAL_DATA")
-    root = Path(named) if named else Path(__file__).resolve().parents[2].parent / "shared" / "data"
-    if not (root / "MANIFEST.csv").exists():
-        pytest.skip(f"NO REAL DATA: {root} has no MANIFEST.csv; set ORACLE_REAL_DATA. Real-data checks did NOT run.")
-    return root
-
-
 @pytest.fixture(scope="module")
 def long_table() -> SessionTable:
     return load_sessions(dt.date(2013, 1, 2), dt.date(2018, 3, 1))
@@ -290,7 +282,7 @@ def long_table() -> SessionTable:
 
 @pytest.mark.real_data
 def test_goog_half_day_agrees_with_its_reference(long_table: SessionTable, capsys: pytest.CaptureFixture[str]) -> None:
-    root = real_data()
+    root = real_folder()
     start = time.process_time()
     market = RecordedMarket(root, "GOOG", DAY, long_table)
     spent = time.process_time() - start
@@ -327,12 +319,12 @@ def test_goog_half_day_agrees_with_its_reference(long_table: SessionTable, capsy
 
 @pytest.mark.real_data
 def test_goog_rows_have_one_side_or_both_as_measured(long_table: SessionTable) -> None:
-    path = real_data() / f"options/quotes_1m/GOOG/{DAY}.csv.gz"
+    path = real_folder() / f"options/quotes_1m/GOOG/{DAY}.csv.gz"
     text = gzip.decompress(path.read_bytes()).decode().splitlines()[1:]
     sides = np.array([[bool(f[2]), bool(f[4])] for f in (line.split(",") for line in text)])
     assert len(sides) == 275_552
     assert sides.all(axis=1).mean() == pytest.approx(0.592, abs=0.0005)
-    market = RecordedMarket(real_data(), "GOOG", DAY, long_table)
+    market = RecordedMarket(real_folder(), "GOOG", DAY, long_table)
     market.watch([r.symbol for r in market.listings("GOOG", DAY)])
     changes = market.advance(market.sessions[0].close_ns + NS).option_touches
     both = sum(q.bid is not None and q.ask is not None for q in changes) / len(changes)
@@ -341,7 +333,7 @@ def test_goog_rows_have_one_side_or_both_as_measured(long_table: SessionTable) -
 
 @pytest.mark.real_data
 def test_twx_full_day_with_saturday_expiries(long_table: SessionTable) -> None:
-    market = RecordedMarket(real_data(), "TWX", "2014-06-05", long_table)
+    market = RecordedMarket(real_folder(), "TWX", "2014-06-05", long_table)
     rows = market.listings("TWX", "2014-06-05")
     assert len(rows) == 184
     assert "2014-06-21" in {r.expiry for r in rows}

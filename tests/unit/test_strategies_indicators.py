@@ -2,8 +2,6 @@
 
 import csv
 import gzip
-import os
-from pathlib import Path
 
 import pytest
 
@@ -18,6 +16,7 @@ from oracle.strategies.indicators import (
     SessionVwap,
     TrailingVolume,
 )
+from tests.conftest import real_folder
 
 
 def test_ema_is_seeded_with_the_simple_mean():
@@ -123,10 +122,7 @@ def test_a_length_of_zero_is_refused(make):
 
 
 def real_bars(date):
-    root = Path(os.environ.get("ORACLE_REAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
-    path = root / "bars" / "1m" / "SPY" / f"{date}.csv.gz"
-    if not path.exists():
-        pytest.skip(f"REAL DATA MISSING: {path} (set ORACLE_REAL_DATA)")
+    path = real_folder() / "bars" / "1m" / "SPY" / f"{date}.csv.gz"
     with gzip.open(path, "rt") as file:
         for row in csv.DictReader(file):
             utc = row["t"][11:16]
