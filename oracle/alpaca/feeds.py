@@ -169,7 +169,7 @@ class StockFeed(SupervisedFeed):
 
 
 class OptionFeed(SupervisedFeed):
-    """Quotes of contracts. The canary is a set of contracts (the nearest at-the-money pair), or any when it is empty.
+    """Quotes of contracts. Any subscribed contract's quote is a canary: they surround the money.
 
     Args:
         quotes: where option quotes go.
@@ -193,7 +193,6 @@ class OptionFeed(SupervisedFeed):
         self._quotes, self._limit = quotes, limit
         self._wanted: frozenset[str] = frozenset()
         self._subscribed: frozenset[str] = frozenset()
-        self._canary: frozenset[str] = frozenset()
         self.supervisor.watch(False, 0)
 
     @property
@@ -219,12 +218,6 @@ class OptionFeed(SupervisedFeed):
         self._perform(self.supervisor.watch(bool(wanted), now_ns))
         self._perform(self.supervisor.changed(now_ns))
 
-    def set_canary(self, symbols: Collection[str]) -> None:
-        """Say which contracts' quotes prove that the feed is not mute; only subscribed ones count."""
-        self._canary = frozenset(symbols)
-        words = f"quote of {' or '.join(sorted(self._canary))}" if self._canary else "option quote"
-        self._perform(self.supervisor.watch(bool(self._wanted), self._timers.now_ns(), words))
-
     def _connect(self) -> Connection:
         self._subscribed = frozenset()
         return OptionConnection(self._url, self._credentials, self._frame)
@@ -245,7 +238,7 @@ class OptionFeed(SupervisedFeed):
                     raise DeniedError(text)
 
     def _on_frame(self, messages: list[Any]) -> None:
-        put, canary, alive = self._quotes.put_option_raw, self._canary, False
+        put, alive = self._quotes.put_option_raw, False
         for raw in messages:
             try:
                 if type(raw) is not dict:
@@ -253,8 +246,7 @@ class OptionFeed(SupervisedFeed):
                 if raw.get("T") == "q":
                     self.received += 1
                     put(raw)
-                    if not alive and (not canary or raw["S"] in canary):
-                        alive = True
+                    alive = True
                 else:
                     self._on_other(raw)
             except MalformedError as error:

@@ -227,14 +227,15 @@ class TestWatchdog:
             edge.timers.advance(600)
             assert edge.heard.states(Feed.OPTION) == LIFE
             edge.option.set_option_symbols([occ(600), occ(605)])
-            edge.option.set_canary([occ(600)])
             await settle(lambda: not edge.option.in_flight)
             edge.timers.advance(11)
             await double.option.send([quote(occ(605), edge.timers.now_ns(), 1.2, 1.3)])
-            await settle(lambda: edge.option.received == 1)
+            await settle(lambda: edge.option.received == 1 and alive_at(edge.option, edge.timers.now_ns()))
+            edge.timers.advance(11)
+            assert FeedState.STALE not in edge.heard.states(Feed.OPTION)
             edge.timers.advance(1)
             await edge.heard.state(Feed.OPTION, FeedState.STALE)
-            assert occ(600) in edge.heard.last_reason(Feed.OPTION)
+            assert "no option quote for 12.0 s" in edge.heard.last_reason(Feed.OPTION)
 
     async def test_the_canary_must_be_subscribed(self) -> None:
         with pytest.raises(ConfigurationError, match="canary"):
