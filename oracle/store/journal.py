@@ -1,32 +1,29 @@
 """The record of a process start: every input and every output, framed, in one append-only file.
 
-Inputs: stamped inputs and the messages of their turns. Outputs: ``<state>/journal/<start>.oj`` and two hashes. A
-record is u32 length, u32 CRC32 and a payload of one kind byte and msgpack (little-endian). A torn tail is cut by the
-reader and reported. It is the record, not the recovery: losing its unwritten end loses no order.
+Inputs: stamped inputs and the messages of their turns. Outputs: ``<state>/journal/<start>.oj`` and two hashes. The
+checksums of the inputs are noted a second time at every flush, so that a changed input is found even if its own was
+mended. A torn tail is cut by the reader and reported. It is the record, not the recovery.
 """
 
 import datetime as dt
 import hashlib
 import os
-import struct
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from operator import or_
 from pathlib import Path
 from types import GenericAlias
-from typing import BinaryIO
 
 import msgspec
 
-from oracle.core.errors import ConfigurationError, InvariantError, StoreError
+from oracle.core.errors import InvariantError, StoreError
 from oracle.core.messages import JournalOpened, Message, Stamped
+from oracle.store import frames
+from oracle.store.frames import Frame
+from oracle.store.records import UNDECODABLE, JournalClosed, RecordReader, little_endian
 from oracle.store.state import FILE_MODE, FOLDER_MODE, JOURNAL_FOLDER
 
-MAGIC = b"ORACLEJ\x01"  # the last byte is the format's version
-MAX_PAYLOAD = 64 * 1024 * 1024
-_HEAD = struct.Struct("<II")
-_OPENED, _INPUT, _OUTPUT, _CLOSED = b"\x00", b"\x01", b"\x02", b"\x03"
 _ANY_MESSAGE = reduce(or_, [kind for kind in Message.__subclasses__() if kind.__module__ == Message.__module__])
 _TURN = GenericAlias(tuple, (int, GenericAlias(tuple, (_ANY_MESSAGE, ...))))
 
@@ -38,21 +35,22 @@ class TurnOutput(msgspec.Struct, frozen=True):
     messages: tuple[Message, ...]
 
 
-class JournalClosed(msgspec.Struct, frozen=True):
-    """Last record of an orderly end: what the reader must arrive at."""
+class RecordedTurn(msgspec.Struct, frozen=True):
+    """An input and its outputs as the writer encoded them: ``[seq, messages]``, or nothing when there were none.
 
-    inputs: int
-    outputs: int
-    inputs_sha256: str
-    decisions_sha256: str
+    ``unfinished``: the last input of a journal without an end, with no outputs on record; they may have been lost.
+    """
+
+    stamped: Stamped
+    outputs: bytes | memoryview
+    unfinished: bool
 
 
-class Damage(msgspec.Struct, frozen=True):
-    """Where reading had to stop, why, and how many bytes were left unread."""
+class _Times(msgspec.Struct, frozen=True):
+    """What of an input is decoded when only its time is asked for."""
 
-    offset: int
-    reason: str
-    bytes_cut: int
+    seq: int
+    at_ns: int
 
 
 Record = Stamped | TurnOutput
@@ -72,20 +70,20 @@ class JournalWriter:
         self.path = path
         self._flush_bytes = flush_bytes
         self._flush_turns = flush_turns
-        self._buffer = bytearray(MAGIC)
-        # Sorted keys: equal messages give equal bytes whatever the order in which a dict was filled.
-        self._encode = msgspec.msgpack.Encoder(order="deterministic").encode
+        self._buffer = bytearray(frames.MAGIC)
+        self._encode = turn_encoder()
         self._inputs_hash = hashlib.sha256()
         self._decisions_hash = hashlib.sha256()
         self.inputs = 0
         self.outputs = 0
         self._unflushed_turns = 0
+        self._unnoted = array("I")
         self._fd = -1
         try:
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
         except OSError as error:
             raise StoreError(f"journal {path}: {error.strerror or error}") from error
-        self._append(_OPENED, self._encode(opened))
+        self._unnoted.append(self._append(frames.OPENED, self._encode(opened)))
         self.flush()
 
     def write_input(self, stamped: Stamped) -> None:
@@ -93,7 +91,7 @@ class JournalWriter:
         payload = self._encode(stamped)
         self._inputs_hash.update(payload)
         self.inputs += 1
-        self._append(_INPUT, payload)
+        self._unnoted.append(self._append(frames.INPUT, payload))
         self._unflushed_turns += 1
         if len(self._buffer) >= self._flush_bytes or self._unflushed_turns >= self._flush_turns:
             self.flush()
@@ -105,7 +103,7 @@ class JournalWriter:
         payload = self._encode((seq, messages))
         self._decisions_hash.update(payload)
         self.outputs += 1
-        self._append(_OUTPUT, payload)
+        self._append(frames.OUTPUT, payload)
 
     @property
     def inputs_sha256(self) -> str:
@@ -125,6 +123,7 @@ class JournalWriter:
         """
         if self._fd < 0:
             raise StoreError(f"journal {self.path}: it is closed")
+        self._note_checksums()
         view = memoryview(self._buffer)
         try:
             done = 0
@@ -148,7 +147,8 @@ class JournalWriter:
         if self._fd < 0:
             return
         end = JournalClosed(self.inputs, self.outputs, self.inputs_sha256, self.decisions_sha256)
-        self._append(_CLOSED, self._encode(end))
+        self._note_checksums()
+        self._append(frames.CLOSED, self._encode(end))
         self.flush()
         try:
             os.fsync(self._fd)
@@ -166,142 +166,115 @@ class JournalWriter:
         os.close(self._fd)
         self._fd = -1
 
-    def _append(self, kind: bytes, payload: bytes) -> None:
+    def _append(self, kind: int, payload: bytes) -> int:
+        """Add a record to the buffer; returns its checksum."""
         size = len(payload) + 1
-        if size > MAX_PAYLOAD:
-            raise InvariantError(f"journal: a record of {size} bytes is above the limit of {MAX_PAYLOAD}")
+        if size > frames.MAX_PAYLOAD:
+            raise InvariantError(f"journal: a record of {size} bytes is above the limit of {frames.MAX_PAYLOAD}")
+        crc = frames.checksum(kind, payload)
         buffer = self._buffer
-        buffer += _HEAD.pack(size, zlib.crc32(payload, zlib.crc32(kind)))
-        buffer += kind
+        buffer += frames.HEAD.pack(size, crc)
+        buffer.append(kind)
         buffer += payload
+        return crc
+
+    def _note_checksums(self) -> None:
+        if self._unnoted:
+            self._append(frames.CHECKS, self._encode(little_endian(self._unnoted)))
+            del self._unnoted[:]
 
 
-class JournalReader:
+class JournalReader(RecordReader):
     """Read a journal once, front to back. After iteration ``damage``, ``closed`` and the hashes say how it ended.
 
-    Iterating yields inputs (``Stamped``) and outputs (``TurnOutput``) in file order and stops at the first record
-    that is incomplete, fails its CRC or cannot be decoded.
+    Iterating yields inputs (``Stamped``) and outputs (``TurnOutput``) in file order.
     """
 
     def __init__(self, path: Path) -> None:
         """Open the file and read its opening record.
 
         Raises:
-            ConfigurationError: there is no such file, or it is not a journal of this format, or its opening record is
-                damaged.
+            ConfigurationError: there is no such file, or it is not a journal of this format.
+            OpeningLostError: its opening record is torn or damaged.
         """
-        self.path = path
-        self.damage: Damage | None = None
-        self.closed: JournalClosed | None = None
-        self.inputs = 0
-        self.outputs = 0
-        self._inputs_hash = hashlib.sha256()
-        self._decisions_hash = hashlib.sha256()
         self._stamped = msgspec.msgpack.Decoder(Stamped)
         self._messages = msgspec.msgpack.Decoder(_TURN)
-        self._offset = len(MAGIC)
-        try:
-            self._file: BinaryIO = path.open("rb")
-        except OSError as error:
-            raise self._unusable(error.strerror or str(error)) from error
-        try:
-            self._size = os.fstat(self._file.fileno()).st_size
-            magic = self._file.read(len(MAGIC))
-            if magic[:-1] != MAGIC[: len(magic[:-1])] or len(magic) < len(MAGIC):
-                raise self._unusable("it is not a journal")
-            if magic != MAGIC:
-                raise self._unusable(f"format version {magic[-1]} is not {MAGIC[-1]}")
-            first = self._frame()
-            if first is None or first[0] != _OPENED[0]:
-                why = "it has no opening record" if self.damage is None else self.damage.reason
-                raise self._unusable(f"its opening record cannot be read ({why})")
-            self.opened = msgspec.msgpack.decode(memoryview(first)[1:], type=JournalOpened)
-        except BaseException:
-            self._file.close()
-            raise
+        super().__init__(path)
 
     def __iter__(self) -> Iterator[Record]:
-        with self._file:
-            while (frame := self._frame()) is not None:
-                start = self._offset - len(frame) - _HEAD.size
-                try:
-                    record = self._decode(frame)
-                except (msgspec.MsgspecError, InvariantError) as error:
-                    self._stop(start, f"the record does not decode ({error})")
+        for frame in self._records():
+            kind: Callable[[Frame], Record] = self._input if frame.kind == frames.INPUT else self._output
+            record = self._decode(frame, kind)
+            if record is None:
+                return
+            yield record
+
+    def turns(self) -> Iterator[RecordedTurn]:
+        """Yield each input with its outputs as bytes: what a replay compares without decoding them."""
+        pending: Stamped | None = None
+        for frame in self._records():
+            if frame.kind == frames.OUTPUT:
+                self._count(frame)
+                if pending is None:
+                    self._stop(frame.offset, "the outputs have no input", self.inputs)
                     return
-                if record is not None:
-                    yield record
+                yield RecordedTurn(pending, frame.payload, unfinished=False)
+                pending = None
+                continue
+            following = self._decode(frame, self._input)
+            if following is None:
+                break
+            if pending is not None:
+                yield RecordedTurn(pending, b"", unfinished=False)
+            pending = following
+        if pending is not None:
+            yield RecordedTurn(pending, b"", unfinished=self.closed is None)
 
-    @property
-    def inputs_sha256(self) -> str:
-        """Hash of the inputs read so far."""
-        return self._inputs_hash.hexdigest()
+    def times(self) -> Iterator[int]:
+        """Yield the time of each input (UTC ns), without decoding more."""
+        decoder = msgspec.msgpack.Decoder(_Times)
+        for frame in self._records():
+            if frame.kind == frames.OUTPUT:
+                self._count(frame)
+                continue
+            times = self._decode(frame, lambda one: decoder.decode(one.payload))
+            if times is None:
+                return
+            yield times.at_ns
 
-    @property
-    def decisions_sha256(self) -> str:
-        """Hash of the outputs read so far."""
-        return self._decisions_hash.hexdigest()
+    def outputs_of(self, turn: RecordedTurn) -> tuple[Message, ...]:
+        """Decode a recorded turn's outputs.
 
-    @property
-    def complete(self) -> bool:
-        """Whether the file ended in order and its closing record agrees with what was read."""
-        expected = JournalClosed(self.inputs, self.outputs, self.inputs_sha256, self.decisions_sha256)
-        return self.damage is None and self.closed == expected
+        Raises:
+            InvariantError: they do not decode, or are another turn's.
+        """
+        if not turn.outputs:
+            return ()
+        try:
+            seq, messages = self._messages.decode(turn.outputs)
+        except UNDECODABLE as error:
+            raise InvariantError(f"the outputs do not decode: {error}") from error
+        if seq != turn.stamped.seq:
+            raise InvariantError(f"the outputs are of input {seq}")
+        return tuple(messages)
 
-    def _frame(self) -> bytes | None:
-        """The next payload with its kind byte, or None at the end or at damage."""
-        start = self._offset
-        head = self._file.read(_HEAD.size)
-        if not head:
-            return None
-        if len(head) < _HEAD.size:
-            self._stop(start, "the record's head is cut off")
-            return None
-        size, crc = _HEAD.unpack(head)
-        if not 1 <= size <= MAX_PAYLOAD:
-            self._stop(start, f"the record's length {size} is impossible")
-            return None
-        payload = self._file.read(size)
-        if len(payload) < size:
-            self._stop(start, "the record is cut off")
-            return None
-        if zlib.crc32(payload) != crc:
-            self._stop(start, "the record fails its checksum")
-            return None
-        self._offset = start + _HEAD.size + size
-        return payload
+    def _input(self, frame: Frame) -> Stamped:
+        return self._stamped.decode(frame.payload)
 
-    def _decode(self, frame: bytes) -> Record | None:
-        kind, payload = frame[0], memoryview(frame)[1:]
-        if self.closed is not None:
-            raise InvariantError("it follows the closing record")
-        if kind == _INPUT[0]:
-            stamped = self._stamped.decode(payload)
-            self.inputs += 1
-            self._inputs_hash.update(payload)
-            return stamped
-        if kind == _OUTPUT[0]:
-            seq, messages = self._messages.decode(payload)
-            self.outputs += 1
-            self._decisions_hash.update(payload)
-            return TurnOutput(seq, messages)
-        if kind == _CLOSED[0]:
-            self.closed = msgspec.msgpack.decode(payload, type=JournalClosed)
-            return None
-        raise InvariantError(f"its kind is {kind}")
+    def _output(self, frame: Frame) -> TurnOutput:
+        return TurnOutput(*self._messages.decode(frame.payload))
 
-    def _stop(self, offset: int, reason: str) -> None:
-        self.damage = Damage(offset, reason, self._size - offset)
 
-    def _unusable(self, problem: str) -> ConfigurationError:
-        return ConfigurationError("journal", f"{self.path}: {problem}", "name a journal file of this program")
+def turn_encoder() -> Callable[[object], bytes]:
+    """The writer's encoding. Sorted keys: equal messages give equal bytes whatever the order of filling a dict."""
+    return msgspec.msgpack.Encoder(order="deterministic").encode
 
 
 class DecisionHash:
     """The outputs' hash without a file, for simulations and replays: equal to the writer's over the same turns."""
 
     def __init__(self) -> None:
-        self._encode = msgspec.msgpack.Encoder(order="deterministic").encode
+        self._encode = turn_encoder()
         self._hash = hashlib.sha256()
 
     def add(self, seq: int, messages: Sequence[Message]) -> None:

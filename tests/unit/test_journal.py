@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from oracle.core.errors import ConfigurationError, InvariantError, StoreError
 from oracle.core.messages import Bar, Intent, JournalOpened, Message, Quote, SetTimer, Stamped, TimerFired
-from oracle.store import journal
+from oracle.store import frames
+from oracle.store.frames import MAGIC
 from oracle.store.journal import (
-    MAGIC,
     DecisionHash,
     JournalReader,
     JournalWriter,
@@ -22,6 +22,7 @@ from oracle.store.journal import (
     journal_path,
     write_turns,
 )
+from oracle.store.records import OpeningLostError
 from tests.unit.store_day import T0, Turns, an_intent, turns
 
 OPENED = JournalOpened("0.1.0", "sim", "cfg", T0, b"\x00state")
@@ -51,6 +52,31 @@ def starts(data: bytes) -> list[int]:
     while offsets[-1] < len(data):
         offsets.append(offsets[-1] + 8 + int.from_bytes(data[offsets[-1] : offsets[-1] + 4], "little"))
     return offsets
+
+
+def kinds(data: bytes) -> list[tuple[int, int, int]]:
+    """Each whole record: its offset, its end and its kind."""
+    return [(start, end, data[start + 8]) for start, end in itertools.pairwise(starts(data))]
+
+
+def readable(data: bytes, until: int) -> int:
+    """How many inputs and outputs end at or before an offset."""
+    return sum(1 for _, end, kind in kinds(data) if end <= until and kind in (frames.INPUT, frames.OUTPUT))
+
+
+def mended(data: bytes, position: int, start: int, end: int) -> bytes:
+    """The file with one byte changed and the checksum of its record made right again."""
+    changed = bytearray(data)
+    changed[position] ^= 0x10
+    changed[start + 4 : start + 8] = zlib.crc32(bytes(changed[start + 8 : end])).to_bytes(4, "little")
+    return bytes(changed)
+
+
+def read(path: Path) -> JournalReader:
+    reader = JournalReader(path)
+    for _ in reader:
+        pass
+    return reader
 
 
 def test_a_day_reads_back_equal(tmp_path: Path) -> None:
@@ -94,12 +120,13 @@ def test_a_tail_torn_at_any_byte_is_cut_and_reported(tmp_path: Path) -> None:
     for length in range(len(data)):
         path.write_bytes(data[:length])
         if length < offsets[1]:
-            with pytest.raises(ConfigurationError):
+            with pytest.raises(OpeningLostError) as lost:
                 JournalReader(path)
+            assert lost.value.damage.torn
             continue
         reader = JournalReader(path)
         whole = max(index for index, offset in enumerate(offsets) if offset <= length)
-        assert list(reader) == records[: whole - 1]
+        assert list(reader) == records[: readable(data, length)]
         assert not reader.complete
         if length == offsets[whole]:
             assert reader.damage is None  # cut between records: only the missing end shows it
@@ -107,6 +134,7 @@ def test_a_tail_torn_at_any_byte_is_cut_and_reported(tmp_path: Path) -> None:
             assert reader.damage is not None
             assert (reader.damage.offset, reader.damage.bytes_cut) == (offsets[whole], length - offsets[whole])
             assert "cut off" in reader.damage.reason
+            assert reader.damage.torn
 
 
 def test_a_flipped_byte_stops_reading_there(tmp_path: Path) -> None:
@@ -118,10 +146,106 @@ def test_a_flipped_byte_stops_reading_there(tmp_path: Path) -> None:
         path.write_bytes(data[:position] + bytes([data[position] ^ 0x10]) + data[position + 1 :])
         reader = JournalReader(path)
         hit = max(index for index, offset in enumerate(offsets) if offset <= position)
-        assert list(reader) == expected(SMALL)[: hit - 1]
+        assert list(reader) == expected(SMALL)[: readable(data, offsets[hit])]
         assert reader.damage is not None
         assert reader.damage.offset == offsets[hit]
         assert not reader.complete
+        # Only a length that grew past the file's end with nothing whole behind it looks like a torn tail.
+        assert not reader.damage.torn or offsets[hit] == offsets[-2]
+
+
+def test_damage_names_the_input_that_it_belongs_to(tmp_path: Path) -> None:
+    write(tmp_path / "whole.oj", day=SMALL)
+    data = (tmp_path / "whole.oj").read_bytes()
+    path, seen = tmp_path / "flipped.oj", 0
+    for _start, end, kind in kinds(data):
+        seen += kind == frames.INPUT
+        if kind in (frames.INPUT, frames.OUTPUT):
+            path.write_bytes(data[: end - 1] + bytes([data[end - 1] ^ 0x10]) + data[end:])
+            damage = read(path).damage
+            assert damage is not None
+            assert (damage.seq, damage.torn) == (seen, False)
+            assert "checksum" in damage.reason
+
+
+def test_a_changed_input_is_found_even_with_a_mended_checksum(tmp_path: Path) -> None:
+    """One byte of each input and of the opening record, with no outputs compared: the second note tells."""
+    write(tmp_path / "whole.oj", day=SMALL, flush_turns=2)
+    data = (tmp_path / "whole.oj").read_bytes()
+    path, seq = tmp_path / "changed.oj", -1
+    for start, end, kind in kinds(data):
+        if kind not in (frames.OPENED, frames.INPUT):
+            continue
+        seq += 1
+        for position in range(start + 9, end, 3):
+            path.write_bytes(mended(data, position, start, end))
+            try:
+                damage = read(path).damage
+            except OpeningLostError as lost:
+                damage = lost.damage
+            assert damage is not None, position
+            assert (damage.seq, damage.torn) == (seq, False)
+    assert seq == len(SMALL)
+
+
+def test_a_changed_output_with_a_mended_checksum_is_seen_by_the_closing_record(tmp_path: Path) -> None:
+    write(tmp_path / "a.oj")
+    data = (tmp_path / "a.oj").read_bytes()
+    start, end = next((start, end) for start, end, kind in kinds(data) if kind == frames.OUTPUT)
+    at = data.index(b"SPY", start, end)
+    (tmp_path / "a.oj").write_bytes(mended(data, at, start, end))
+    reader = read(tmp_path / "a.oj")
+    assert reader.damage is not None
+    assert reader.damage.reason == "the closing record is of other inputs or outputs"
+    assert not reader.complete
+
+
+def test_zeros_behind_the_last_record_are_a_torn_tail(tmp_path: Path) -> None:
+    """A power loss can leave a file longer than what was written to it."""
+    path = tmp_path / "a.oj"
+    writer = JournalWriter(path, OPENED)
+    write_turns(writer, SMALL)
+    writer.abandon()
+    path.write_bytes(path.read_bytes() + bytes(5_000))
+    reader = JournalReader(path)
+    assert list(reader) == expected(SMALL)
+    assert reader.damage is not None
+    assert (reader.damage.torn, reader.damage.bytes_cut) == (True, 5_000)
+
+
+def test_turns_come_with_their_outputs_as_they_were_encoded(tmp_path: Path) -> None:
+    path = tmp_path / "a.oj"
+    writer = JournalWriter(path, OPENED)
+    write_turns(writer, turns())
+    writer.write_input(Stamped(len(turns()) + 1, T0 + 10**12, TimerFired("x:y", T0)))
+    writer.abandon()
+    reader = JournalReader(path)
+    found = list(reader.turns())
+    assert [(turn.stamped, reader.outputs_of(turn)) for turn in found[:-1]] == [(one, out) for one, out in turns()]
+    assert [turn.unfinished for turn in found] == [False] * len(turns()) + [True]
+    assert {bytes(turn.outputs) for turn, (_, out) in zip(found, turns(), strict=False) if not out} <= {b""}
+    assert list(JournalReader(path).times()) == [one.at_ns for one, _ in turns()] + [T0 + 10**12]
+
+
+def test_the_last_turn_of_an_ended_journal_is_finished(tmp_path: Path) -> None:
+    write(tmp_path / "a.oj", day=[(Stamped(1, T0, TimerFired("x:y", T0)), ())])
+    (turn,) = JournalReader(tmp_path / "a.oj").turns()
+    assert not turn.unfinished
+
+
+def test_outputs_of_another_input_are_refused(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path / "a.oj", OPENED)
+    writer.write_input(Stamped(1, T0, TimerFired("x:y", T0)))
+    writer.write_outputs(2, [SetTimer("x:y", T0)])
+    writer.write_outputs(2, [SetTimer("x:y", T0)])
+    writer.close()
+    reader = JournalReader(tmp_path / "a.oj")
+    walk = reader.turns()
+    with pytest.raises(InvariantError, match="are of input 2"):
+        reader.outputs_of(next(walk))
+    assert list(walk) == []
+    assert reader.damage is not None
+    assert "have no input" in reader.damage.reason
 
 
 @pytest.mark.parametrize(
@@ -159,11 +283,12 @@ def test_records_after_the_end_are_damage(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"", "not a journal"),
-        (b"ORAC", "not a journal"),
+        (b"", "ends in its first bytes"),
+        (b"ORAC", "ends in its first bytes"),
+        (b"ORAX", "not a journal"),
         (b"SQLite format 3\x00", "not a journal"),
-        (MAGIC[:-1] + b"\x02", "version 2 is not 1"),
-        (MAGIC, "no opening record"),
+        (MAGIC[:-1] + b"\x01", "version 1 is not 2"),
+        (MAGIC, "the file ends before it"),
     ],
 )
 def test_other_files_are_refused(tmp_path: Path, data: bytes, problem: str) -> None:
@@ -214,7 +339,7 @@ def test_an_existing_file_is_never_written_to(tmp_path: Path) -> None:
 
 
 def test_a_record_above_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "MAX_PAYLOAD", 1_000)
+    monkeypatch.setattr(frames, "MAX_PAYLOAD", 1_000)
     writer = JournalWriter(tmp_path / "a.oj", OPENED)
     with pytest.raises(InvariantError, match="above the limit"):
         writer.write_outputs(1, [SetTimer("x" * 1_000, T0)])
