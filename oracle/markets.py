@@ -28,9 +28,15 @@ def table_around(first: str, last: str) -> "SessionTable":
 
 
 def build_market(
-    *, seed: int, date: str | None, sessions: int, source: Path | None, underlying: str | None
+    *,
+    seed: int,
+    date: str | None,
+    sessions: int,
+    source: Path | None,
+    underlying: str | None,
+    momentum: bool = False,
 ) -> tuple["SessionTable", "MarketSource"]:
-    """Make the market that an exchange serves.
+    """Make the market that an exchange serves; ``momentum`` plants entries of ``momentum_scalping`` in it as well.
 
     Raises:
         ConfigurationError: a date is not a session, or files are missing; names the option and the fix.
@@ -45,16 +51,18 @@ def build_market(
             "--date", f"no NYSE calendar for {first}", f"choose a day from {FIRST_YEAR} to {LAST_YEAR}"
         )
     first = start.isoformat()  # fromisoformat also takes 20260105 and 2026-W02-1
+    if source is not None and momentum:
+        raise ConfigurationError("--momentum", "nothing is planted in a recorded day", "leave it out")
     if source is not None:
         return _recorded(source, underlying, None if date is None else first)
     last = start + dt.timedelta(days=2 * sessions + 10)
     table = table_around(first, last.isoformat())
     if table.on(first) is None:
         raise ConfigurationError("--date", f"NYSE is closed on {first}", "choose a trading day")
-    from oracle.sim.market import GeneratedMarket  # noqa: PLC0415 - scipy comes with it; recorded days need none
+    from oracle.sim.market import GeneratedMarket, momentum_plants  # noqa: PLC0415 - scipy comes with it
 
     dates = [s.date for s in table.sessions if s.date >= first][:sessions]
-    return table, GeneratedMarket(seed, table, dates)
+    return table, GeneratedMarket(seed, table, dates, momentum_plants(seed, table, dates) if momentum else None)
 
 
 def _recorded(source: Path, underlying: str | None, date: str | None) -> tuple["SessionTable", "MarketSource"]:

@@ -21,6 +21,7 @@ from oracle.core.messages import (
     Message,
     OrderClosed,
     OrderFilled,
+    PositionAdopted,
     Purpose,
     SubmitOrder,
     TradeClosed,
@@ -120,6 +121,7 @@ class Ledger:
         return (
             (LedgerSeeded, self.on_seeded),
             (SubmitOrder, self.on_submit),
+            (PositionAdopted, self.on_adopted),
             (OrderFilled, self.on_filled),
             (OrderClosed, self.on_order_closed),
             (ExitTriggered, self.on_exit_triggered),
@@ -159,6 +161,11 @@ class Ledger:
     def on_submit(self, order: SubmitOrder, _context: Context) -> Iterable[Message]:
         """Remember what coming fills belong to."""
         self._orders[order.order_id] = order
+        return ()
+
+    def on_adopted(self, adopted: PositionAdopted, _context: Context) -> Iterable[Message]:
+        """Remember what the fills of an adoption belong to; a restart finds its order among all others."""
+        self._orders[adopted.order.order_id] = adopted.order
         return ()
 
     def on_exit_triggered(self, exit_: ExitTriggered, _context: Context) -> Iterable[Message]:

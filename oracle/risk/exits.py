@@ -3,7 +3,7 @@
 Inputs: open trades, option and stock quotes, bars, timers, ends of orders. Outputs: ExitTriggered, ExitPlanAdvanced,
 CancelOrder, timers, and ``ExitWish``es that the gate turns into orders.
 Invariants: an exit is never blocked by a limit, a latch or stale data; a stop or forced exit, once triggered, is
-wanted until the trade is flat; a target is judged anew after each order.
+wanted until the trade is flat; a target is judged anew after each order; a share is scaled out once.
 """
 
 from collections import Counter
@@ -27,32 +27,36 @@ from oracle.core.messages import (
     TradeClosed,
     TradeOpened,
 )
-from oracle.core.money import price_from_float
-from oracle.core.ports import Context, OptionQuote, TradeView
-from oracle.core.sessions import MINUTE_NS, NS
-from oracle.risk.book import OrderBook
+from oracle.core.ports import Context, TradeView
+from oracle.core.sessions import NS
+from oracle.risk.book import HOLD_BACK_NS, OrderBook
 from oracle.risk.limits import LadderSettings
+from oracle.risk.triggers import (
+    BREAKEVEN,
+    RANK,
+    SCALE_OUT,
+    SCALED_OUT,
+    Trigger,
+    breakeven_due,
+    judge_close,
+    judge_level,
+    judge_premium,
+    judge_scale_out,
+    judge_time,
+    scale_out_contracts,
+    share_is_sold,
+)
 
-BREAKEVEN: Final = "breakeven"
 FLAT_TIMER: Final = "risk:flat:"
 RETRY_TIMER: Final = "risk:retry:"
-RANK: Final = {Purpose.TARGET: 1, Purpose.STOP: 2, Purpose.FORCED: 3}
-
-
-class Trigger(msgspec.Struct, frozen=True):
-    """One rule of an exit plan that is met now."""
-
-    purpose: Purpose
-    rule: str
-    observed: str
-    limit: str
 
 
 class ExitWish(msgspec.Struct, frozen=True):
-    """An order that should be made now for a trade: a limit ladder for a target, a market order for the rest."""
+    """An order to make now for a trade or a share of it: a limit ladder for a target, else at the market."""
 
     trade: TradeView
     trigger: Trigger
+    contracts: int
 
 
 @dataclass(slots=True)
@@ -67,6 +71,7 @@ class Watch:
     symbol: str
     underlying: str
     breakeven: bool = False
+    scaled_out: bool = False
     wanted: Trigger | None = None
     order_id: str | None = None
     next_try_ns: int = 0
@@ -74,86 +79,6 @@ class Watch:
     rejections: int = 0
     refused_ns: int | None = None
     backoff_ns: int = 0
-
-
-def mark_usd(quote: OptionQuote, fresh: bool) -> Decimal | None:
-    """Value a long option for its stop: the mid when fresh, else the worse side, which is the bid.
-
-    Without a bid the ask, when fresh, bounds the value from above and is used: a stop then triggers only when even
-    that bound is at or under it. Taking "no bid" as zero would sell a sound position at the market on one missing
-    side of one quote, into no bid. A stale ask bounds nothing; then time and the underlying's level still exit.
-    """
-    if fresh and quote.mid is not None:
-        return price_from_float(quote.mid)
-    if quote.bid is not None:
-        return price_from_float(quote.bid)
-    return price_from_float(quote.ask) if fresh and quote.ask is not None else None
-
-
-def _grown(entry_usd: Decimal, fraction: float) -> Decimal:
-    return entry_usd * (1 + Decimal(repr(fraction)))
-
-
-def judge_premium(trade: TradeView, quote: OptionQuote | None, fresh: bool, breakeven: bool) -> Trigger | None:
-    """Judge the option's price: the stop (or the entry price, once at break-even) first, then the target by its mid."""
-    if quote is None:
-        return None
-    entry, plan = trade.entry_price_usd, trade.exit_plan
-    mark = mark_usd(quote, fresh)
-    if mark is None:
-        return None
-    stop = entry if breakeven else _grown(entry, -plan.stop_fraction)
-    if mark <= stop:
-        rule = BREAKEVEN if breakeven else "stop"
-        return Trigger(Purpose.STOP, rule, f"mark {mark} USD", f"{stop} USD")
-    if plan.target_fraction is None or not fresh or quote.mid is None or quote.bid is None or quote.bid <= 0:
-        return None
-    target = _grown(entry, plan.target_fraction)
-    if mark >= target:
-        return Trigger(Purpose.TARGET, "target", f"mid {mark} USD", f"{target} USD")
-    return None
-
-
-def breakeven_due(trade: TradeView, quote: OptionQuote | None, fresh: bool) -> bool:
-    """Whether the stop moves to the entry price: a fresh mid has gained enough."""
-    after = trade.exit_plan.breakeven_after_fraction
-    if after is None or quote is None or not fresh or quote.mid is None:
-        return False
-    return price_from_float(quote.mid) >= _grown(trade.entry_price_usd, after)
-
-
-def judge_level(trade: TradeView, spot: float | None, quote: OptionQuote | None, fresh: bool) -> Trigger | None:
-    """Judge the underlying's target by its mid. The option needs two fresh sides: they make the exit's limits."""
-    target = trade.exit_plan.underlying_target
-    if target is None or spot is None or not fresh or quote is None:
-        return None
-    if quote.mid is None or quote.bid is None or quote.bid <= 0:
-        return None
-    if trade.exit_plan.direction * (spot - target) >= 0:
-        return Trigger(Purpose.TARGET, "underlying_target", f"{trade.underlying} {spot} USD", f"{target} USD")
-    return None
-
-
-def judge_close(trade: TradeView, bar: Bar) -> Trigger | None:
-    """Judge the underlying's stop on a one-minute close: at the level or back inside it.
-
-    Every close since the entry counts, back-filled ones too: a stop that was crossed while the feed was down is
-    still crossed. A bar that ended before the entry says nothing.
-    """
-    stop = trade.exit_plan.underlying_stop
-    if stop is None or bar.start_ns + MINUTE_NS <= trade.opened_ns:
-        return None
-    if trade.exit_plan.direction * (bar.close - stop) <= 0:
-        return Trigger(Purpose.STOP, "underlying_stop", f"{bar.symbol} closed {bar.close} USD", f"{stop} USD")
-    return None
-
-
-def judge_time(trade: TradeView, at_ns: int) -> Trigger | None:
-    """Judge the forced exit."""
-    flat_ns = trade.exit_plan.flat_ns
-    if at_ns < flat_ns:
-        return None
-    return Trigger(Purpose.FORCED, "flat", f"{(at_ns - flat_ns) / NS:.1f} s after the time to be flat", "flat by then")
 
 
 class Exits:
@@ -210,16 +135,24 @@ class Exits:
             else:
                 self._add(trade)
         for step in advanced:
-            if step.trade_id in self.watches:
-                self.watches[step.trade_id].breakeven = True
+            watch = self.watches.get(step.trade_id)
+            if watch is not None:
+                watch.breakeven = watch.breakeven or step.phase == BREAKEVEN
+                watch.scaled_out = watch.scaled_out or step.phase == SCALED_OUT
+        targets: dict[str, Trigger] = {}
         for exit_ in triggered:
             watch = self.watches.get(exit_.trade_id)
+            trigger = Trigger(exit_.purpose, exit_.rule, exit_.observed, exit_.limit)
             if watch is not None and exit_.purpose is not Purpose.TARGET:
-                self._want(watch, Trigger(exit_.purpose, exit_.rule, exit_.observed, exit_.limit))
+                self._want(watch, trigger)
+            elif watch is not None:
+                targets[exit_.trade_id] = trigger
         for record in self._book.working.values():
             watch = self.watches.get(record.order.trade_id)
             if watch is not None and record.order.purpose is not Purpose.ENTRY:
                 watch.order_id = record.order.order_id
+                if record.order.purpose is Purpose.TARGET and watch.trade_id in targets:
+                    self._want(watch, targets[watch.trade_id])  # told already; what waits for no order is judged anew
         self._armed = False
 
     def arm(self, context: Context) -> Iterable[Message]:
@@ -245,7 +178,7 @@ class Exits:
         trade = context.ledger.trade(watch.trade_id)
         if trade is None:
             return []
-        out: list[Message | ExitWish] = []
+        out: list[Message | ExitWish] = [*self._note_scaled_out(watch, trade)]
         quote = context.chains.option_quote(watch.symbol)
         fresh = quote is not None and context.at_ns - min(quote.quoted_ns, quote.received_ns) <= self._max_age_ns
         if not watch.breakeven and breakeven_due(trade, quote, fresh):
@@ -256,10 +189,16 @@ class Exits:
             None if bar is None else judge_close(trade, bar),
             judge_premium(trade, quote, fresh, watch.breakeven),
             judge_level(trade, spot, quote, fresh),
+            None if watch.scaled_out else judge_scale_out(trade, quote, fresh),
         )
         met = [trigger for trigger in found if trigger is not None]
         strongest = max(met, key=lambda trigger: RANK[trigger.purpose]) if met else None
         return out + self._act(watch, trade, strongest, context)
+
+    def force(self, watch: Watch, trigger: Trigger, context: Context) -> list[Message | ExitWish]:
+        """Want an exit that no plan asked for, such as an operator's, and take the first step towards it."""
+        trade = context.ledger.trade(watch.trade_id)
+        return [] if trade is None else self._act(watch, trade, trigger, context)
 
     def order_made(self, trade_id: str, order_id: str, at_ns: int) -> None:
         """Remember the exit order that the gate made."""
@@ -274,10 +213,20 @@ class Exits:
         if own is not None and own.order_id == end.order_id:
             own.order_id = None
             out += self._after_exit(own, end, context.at_ns)
+            trade = context.ledger.trade(own.trade_id)
+            out += () if trade is None else self._note_scaled_out(own, trade)
         for watch in self.watches.values():
             if watch.wanted is not None:
                 out += self.judge(watch, context)
         return out
+
+    def _note_scaled_out(self, watch: Watch, trade: TradeView) -> Iterable[Message]:
+        """Remember for good that the share is sold, so that no later fill or restart sells it twice."""
+        stopping = watch.wanted is not None and watch.wanted.purpose is not Purpose.TARGET
+        if watch.scaled_out or stopping or not share_is_sold(trade):
+            return ()
+        watch.scaled_out = True
+        return (ExitPlanAdvanced(watch.trade_id, SCALED_OUT),)
 
     def _after_exit(self, watch: Watch, end: OrderClosed, at_ns: int) -> Iterable[Message]:
         wanted = watch.wanted
@@ -344,11 +293,15 @@ class Exits:
             return out
         if own is not None and own.order.purpose is Purpose.TARGET and wanted.purpose is not Purpose.TARGET:
             blockers.append(own)
-        out += self._book.cancel(blockers, f"exit by {wanted.rule}")
-        if own is not None or blockers or trade.contracts_open <= 0:
+        asked = self._book.cancel(blockers, f"exit by {wanted.rule}")
+        blockers = [w for w in blockers if w is own or self._book.holds_back(w, context.at_ns)]
+        if asked:
+            out += (*asked, SetTimer(RETRY_TIMER + watch.trade_id, context.at_ns + HOLD_BACK_NS))
+        contracts = scale_out_contracts(trade) if wanted.rule == SCALE_OUT else trade.contracts_open
+        if own is not None or blockers or contracts <= 0:
             return out
         if self._may_send(watch, context):
-            out.append(ExitWish(trade, wanted))
+            out.append(ExitWish(trade, wanted, contracts))
         elif context.in_session and watch.retry_timer_ns != watch.next_try_ns:
             watch.retry_timer_ns = watch.next_try_ns
             out.append(SetTimer(RETRY_TIMER + watch.trade_id, watch.next_try_ns))

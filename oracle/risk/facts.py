@@ -12,15 +12,15 @@ import msgspec
 
 from oracle.core.errors import RemoteError
 from oracle.core.instruments import CONTRACT_MULTIPLIER, OptionContract, is_option, multiplier, parse_occ
-from oracle.core.messages import Feed, Intent, ListedContract
+from oracle.core.messages import Feed, Intent, Leg, ListedContract
 from oracle.core.money import CENT, ZERO, price_from_float
-from oracle.core.ports import ChainsView, Context, OptionQuote, TradeView
+from oracle.core.ports import ChainsView, Context, OptionQuote, StrategyCaps, TradeView
 from oracle.core.sessions import NS
 from oracle.risk.book import OrderBook
 from oracle.risk.halts import Halts
 from oracle.risk.ladder import PENNY_ALWAYS, TickRule, build_ladder
 from oracle.risk.limits import LadderSettings, RiskLimits
-from oracle.risk.rules import RiskFacts
+from oracle.risk.sheet import RiskFacts
 
 
 class House(msgspec.Struct, frozen=True):
@@ -29,6 +29,7 @@ class House(msgspec.Struct, frozen=True):
     limits: RiskLimits
     ladder: LadderSettings
     betas: Mapping[str, float]
+    caps: Mapping[str, StrategyCaps]
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -170,6 +171,19 @@ def _duplicate(intent: Intent, symbol: str, book: OrderBook) -> str | None:
     return None
 
 
+def _opposite(leg: Leg, book: OrderBook) -> tuple[str, ...]:
+    """Our working orders on the other side of a contract."""
+    orders = (w.order for w in book.working.values())
+    return tuple(order.order_id for order in orders if order.symbol == leg.symbol and order.side is not leg.side)
+
+
+def _at_once(strategy: str, context: Context, book: OrderBook) -> int:
+    """A strategy's trades that are open, and those that a working entry may still open."""
+    trades = {trade.trade_id for trade in context.ledger.open_trades() if trade.strategy == strategy}
+    trades.update(w.order.trade_id for w in book.entering() if w.order.strategy == strategy)
+    return len(trades)
+
+
 class Prices(msgspec.Struct, frozen=True):
     """The option's quote and the worst price of the ladder that it would give; None is unknown."""
 
@@ -195,6 +209,7 @@ def _prices(intent: Intent, context: Context, house: House) -> Prices:
 def assemble(intent: Intent, context: Context, house: House, memory: Memory) -> RiskFacts:
     """Gather all facts about one intent, at the worst price of the ladder it would get."""
     book, halts = memory.book, memory.halts
+    since_ns = context.at_ns if context.session is None else context.session.open_ns
     leg = intent.legs[0]
     contract = _contract(leg.symbol)
     listed = listed_contract(context.chains, intent.underlying, leg.symbol)
@@ -227,6 +242,7 @@ def assemble(intent: Intent, context: Context, house: House, memory: Memory) -> 
         state=halts.state,
         draining=memory.draining,
         strategy_failed=halts.failed(intent.strategy),
+        strategy_disabled=halts.disabled(intent.strategy),
         latches=halts.names,
         losses_in_a_row=halts.losses_in_a_row,
         feeds=tuple((feed.value, context.market.feed(feed)) for feed in Feed),
@@ -235,13 +251,12 @@ def assemble(intent: Intent, context: Context, house: House, memory: Memory) -> 
         unknown_orders=tuple(book.unknown),
         duplicate=_duplicate(intent, leg.symbol, book),
         orders_last_min=book.orders_last_min(context.at_ns),
-        round_trips=book.round_trips(intent.strategy, context.at_ns if session is None else session.open_ns),
+        round_trips=book.round_trips(intent.strategy, since_ns),
+        caps=house.caps.get(intent.strategy, StrategyCaps()),
+        strategy_losses_in_a_row=halts.strategy_losses(intent.strategy, since_ns),
+        strategy_open_trades=_at_once(intent.strategy, context, book),
         position=context.ledger.position(leg.symbol),
-        opposite_orders=tuple(
-            w.order.order_id
-            for w in book.working.values()
-            if w.order.symbol == leg.symbol and w.order.side is not leg.side
-        ),
+        opposite_orders=_opposite(leg, book),
         in_session=context.in_session,
         halted=context.market.halted(intent.underlying),
         bid_usd=prices.bid_usd,

@@ -6,95 +6,10 @@ Invariants: an unknown, stale or missing input refuses with observed "unknown"; 
 """
 
 from collections.abc import Callable
-from decimal import Decimal
-
-import msgspec
 
 from oracle.core.messages import FeedState, Refusal, Side, TradingState
 from oracle.core.sessions import MINUTE_NS, NS
-from oracle.risk.limits import RiskLimits
-
-UNKNOWN = "unknown"
-
-
-class RiskFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a rule may know about one intent. ``None`` is unknown; USD are Decimal; times are UTC ns.
-
-    ``quoted_ns`` is the older of the vendor's time and arrival. ``committed_*`` are what open trades and working orders
-    already use; ``giveback_usd`` is the open gain that would be lost on the way to the stops. ``net_delta_usd`` is the
-    beta-weighted delta in dollars with working orders on the worse side for this trade; ``trade_delta_usd`` that of
-    one contract.
-    """
-
-    limits: RiskLimits
-    at_ns: int
-    strategy: str
-    underlying: str
-    # the structure
-    legs: int
-    ratio: int
-    side: Side
-    symbol: str
-    known_contract: bool
-    tradable: bool | None
-    confidence: float
-    confidence_needed: float
-    valid_until_ns: int
-    flat_ns: int
-    expiry_close_ns: int | None
-    expires_today: bool | None
-    # state of the house
-    state: TradingState
-    draining: bool
-    strategy_failed: bool
-    latches: tuple[str, ...]
-    losses_in_a_row: int
-    feeds: tuple[tuple[str, FeedState], ...]
-    reconciled: bool
-    foreign_execution: str | None
-    unknown_orders: tuple[str, ...]
-    duplicate: str | None
-    orders_last_min: int
-    round_trips: int
-    position: int
-    opposite_orders: tuple[str, ...]
-    # the market
-    in_session: bool
-    halted: bool | None
-    bid_usd: Decimal | None
-    ask_usd: Decimal | None
-    quoted_ns: int | None
-    decision_mid_usd: Decimal | None
-    worst_price_usd: Decimal | None
-    # the account
-    options_level: int | None
-    trading_blocked: bool | None
-    buying_power_usd: Decimal | None
-    equity_usd: Decimal | None
-    day_start_usd: Decimal | None
-    peak_usd: Decimal | None
-    # what is used and what one contract adds
-    stop_fraction: Decimal
-    committed_planned_usd: Decimal | None
-    giveback_usd: Decimal | None
-    committed_worst_usd: Decimal | None
-    net_delta_usd: Decimal | None
-    trade_delta_usd: Decimal | None
-
-    @property
-    def mid_usd(self) -> Decimal | None:
-        """The middle of a two-sided, uncrossed quote, else None."""
-        if self.bid_usd is None or self.ask_usd is None or self.bid_usd > self.ask_usd:
-            return None
-        return (self.bid_usd + self.ask_usd) / 2
-
-    @property
-    def day_loss_usd(self) -> Decimal | None:
-        """What the day has lost, realised and unrealised: start-of-day equity less equity; negative for a gain."""
-        if self.equity_usd is None or self.day_start_usd is None:
-            return None
-        return self.day_start_usd - self.equity_usd
-
+from oracle.risk.sheet import UNKNOWN, RiskFacts
 
 Rule = Callable[[RiskFacts], Refusal | None]
 
@@ -114,6 +29,11 @@ def draining(f: RiskFacts) -> Refusal | None:
 def strategy_failed(f: RiskFacts) -> Refusal | None:
     """A strategy that raised stays halted."""
     return Refusal("strategy_failed", f"{f.strategy} failed", "not failed") if f.strategy_failed else None
+
+
+def strategy_disabled(f: RiskFacts) -> Refusal | None:
+    """A strategy that an operator has switched off enters nothing."""
+    return Refusal("strategy_disabled", f"{f.strategy} is switched off", "enabled") if f.strategy_disabled else None
 
 
 def day_loss(f: RiskFacts) -> Refusal | None:
@@ -189,6 +109,28 @@ def repeated_execution(f: RiskFacts) -> Refusal | None:
         return None
     allowed = f"below {f.limits.max_round_trips_per_session} a session"
     return Refusal("repeated_execution", f"{f.round_trips} trades of {f.strategy}", allowed)
+
+
+def _capped(rule: str, observed: int, cap: int | None, of_what: str) -> Refusal | None:
+    if cap is None or observed < cap:
+        return None
+    return Refusal(rule, f"{observed} {of_what}", f"below {cap}, by the strategy's own parameters")
+
+
+def strategy_trades(f: RiskFacts) -> Refusal | None:
+    """The strategy's cap on its trades of a session; entries that may still fill count."""
+    return _capped("strategy_trades", f.round_trips, f.caps.trades_per_session, f"trades of {f.strategy} this session")
+
+
+def strategy_losses(f: RiskFacts) -> Refusal | None:
+    """The strategy's cap on its losing trades in a row, net of modelled fees; it ends with the session."""
+    seen = f"losing trades of {f.strategy} in a row this session"
+    return _capped("strategy_losses", f.strategy_losses_in_a_row, f.caps.losses_in_a_row, seen)
+
+
+def strategy_open(f: RiskFacts) -> Refusal | None:
+    """The strategy's cap on its trades at once; entries at work count."""
+    return _capped("strategy_open", f.strategy_open_trades, f.caps.open_trades, f"trades of {f.strategy} at once")
 
 
 def session_window(f: RiskFacts) -> Refusal | None:
@@ -339,6 +281,7 @@ RULES: tuple[Rule, ...] = (
     trading_state,
     draining,
     strategy_failed,
+    strategy_disabled,
     day_loss,
     loss_streak,
     drawdown,
@@ -349,6 +292,9 @@ RULES: tuple[Rule, ...] = (
     duplicate_intent,
     order_rate,
     repeated_execution,
+    strategy_trades,
+    strategy_losses,
+    strategy_open,
     session_window,
     entry_window,
     expiry_window,

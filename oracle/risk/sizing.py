@@ -13,7 +13,7 @@ import msgspec
 from oracle.core.instruments import CONTRACT_MULTIPLIER
 from oracle.core.messages import Refusal
 from oracle.core.money import CENT, ZERO
-from oracle.risk.rules import UNKNOWN, RiskFacts
+from oracle.risk.sheet import UNKNOWN, RiskFacts
 
 KELLY_MIN_TRADES = 30
 

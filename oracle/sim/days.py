@@ -25,7 +25,15 @@ from oracle.sim.pathgen import (
     natural_path,
     volume_profile,
 )
-from oracle.sim.planted import RANGE_MIN, PlantedBreakout, bend_path, bend_volume, check_plant
+from oracle.sim.planted import RANGE_MIN, bend_path, bend_volume
+from oracle.sim.planted_momentum import (
+    PAIR,
+    Plant,
+    PlantedMomentum,
+    bend_momentum_path,
+    bend_momentum_volume,
+    check,
+)
 from oracle.sim.source import SourceBar
 from oracle.sim.surface import month_iv
 from oracle.sim.tape import MIDNIGHT_NS, Tape, make_tape
@@ -33,6 +41,7 @@ from oracle.sim.tape import MIDNIGHT_NS, Tape, make_tape
 LEAST_HISTORY = 120
 MOST_HISTORY = 300
 MINUTE_HISTORY = 40  # sessions of minute bars before the first traded one
+USUAL_SESSIONS = 20  # behind a minute's usual volume
 _TAPES, _BAR_DAYS = 9, 100  # remembered at most
 
 
@@ -50,7 +59,7 @@ class Days:
         table: SessionTable,
         dates: Sequence[str],
         specs: Sequence[SymbolSpec],
-        plants: Sequence[PlantedBreakout],
+        plants: Sequence[Plant],
     ) -> None:
         _check_dates(table, dates)
         self.seed = seed
@@ -61,6 +70,7 @@ class Days:
         self.index = {s.date: i for i, s in enumerate(self.sessions)}
         self.traded = [self.index[d] for d in dates]
         self.plants = self._by_place(plants, set(dates))
+        self._usual: dict[tuple[str, int], float] = {}
         self._skeleton = Skeleton(seed, self.sessions, specs)
         self._open_log: dict[str, list[float]] = {s.symbol: self._history_opens(s) for s in specs}
         self._tapes: OrderedDict[tuple[str, int], Tape] = OrderedDict()
@@ -107,11 +117,8 @@ class Days:
         if found is not None:
             self._tapes.move_to_end((symbol, i))
             return found
-        session, spec = self.sessions[i], self.specs[symbol]
-        volume = minute_volume(self.seed, spec, session, float(self._skeleton.vol[symbol][i]))
-        plant = self.plants.get((symbol, i))
-        if plant is not None:
-            volume = bend_volume(self.seed, plant, volume)
+        session = self.sessions[i]
+        volume = self._volume(symbol, i)
         late = late_volume(self.seed, symbol, session, volume)
         tape = make_tape(self.seed, symbol, session, self._path(symbol, i), volume=volume, late=late)
         self._tapes[symbol, i] = tape
@@ -146,6 +153,8 @@ class Days:
         """Describe the plant of session i as its bars show it; ``at_ns`` is the end of the breakout's bar."""
         plant, tape = self.plants[symbol, i], self.tape(symbol, i)
         m, cents, volume = plant.minute, tape.bar_cents, tape.bar_volume
+        if isinstance(plant, PlantedMomentum):
+            return self._declare_momentum(plant, i, tape)
         high, low = int(cents[:RANGE_MIN, 1].max()) / 100, int(cents[:RANGE_MIN, 2].min()) / 100
         return {
             "kind": "opening_range_breakout",
@@ -162,6 +171,43 @@ class Days:
             "close": int(cents[m, 3]) / 100,
             "volume_ratio": round(float(volume[m] / volume[m - 20 : m].mean()), 4),
         }
+
+    def _declare_momentum(self, plant: PlantedMomentum, i: int, tape: Tape) -> Mapping[str, Any]:
+        m = plant.minute
+        typical = tape.bar_cents[: m + 1, 1:].mean(axis=1) / 100.0
+        return {
+            "kind": "momentum_scalping",
+            "symbol": plant.symbol,
+            "date": plant.date,
+            "at_ns": tape.open_ns + (m + 1) * 60 * NS,
+            "bar_start_ns": tape.open_ns + m * 60 * NS,
+            "minute": m,
+            "direction": plant.direction,
+            "follow_through": plant.follow_through,
+            "peer": PAIR[plant.symbol],
+            "close": int(tape.bar_cents[m, 3]) / 100,
+            "vwap": round(float(np.average(typical, weights=tape.bar_volume[: m + 1])), 4),
+            "volume_ratio": round(float(tape.bar_volume[m]) / self._usual_volume(plant.symbol, i, m), 4),
+        }
+
+    def _volume(self, symbol: str, i: int) -> Floats:
+        """Each minute's shares of session i, planted ones included."""
+        volume = minute_volume(self.seed, self.specs[symbol], self.sessions[i], float(self._skeleton.vol[symbol][i]))
+        plant = self.plants.get((symbol, i))
+        if isinstance(plant, PlantedMomentum):
+            usual = self._usual_volume(symbol, i, plant.minute)
+            return bend_momentum_volume(self.seed, plant, volume, usual)
+        return volume if plant is None else bend_volume(self.seed, plant, volume)
+
+    def _usual_volume(self, symbol: str, i: int, minute: int) -> float:
+        """Mean volume of a minute over the 20 sessions before i that had it, without their plants."""
+        found = self._usual.get((symbol, i))
+        if found is None:
+            rows = [j for j in range(i) if minute < minutes_in(self.sessions[j])][-USUAL_SESSIONS:]
+            spec, vol = self.specs[symbol], self._skeleton.vol[symbol]
+            days = [minute_volume(self.seed, spec, self.sessions[j], float(vol[j])) for j in rows]
+            found = self._usual[symbol, i] = float(np.mean([day[minute] for day in days]))
+        return found
 
     def _old_day_bar(self, symbol: str, i: int) -> SourceBar:
         """Draw the daily bar of a session whose minutes nobody can ask for, in 78 steps instead of 23,400."""
@@ -191,8 +237,11 @@ class Days:
         path = natural_path(
             self.seed, spec, session, open_log=start, vol=vol, intraday=intraday, jump=float(skeleton.jump[i])
         )
-        plant = self.plants.get((symbol, i))
-        return path if plant is None else bend_path(self.seed, plant, path, spec.intraday_sd * vol)
+        plant, day_sd = self.plants.get((symbol, i)), spec.intraday_sd * vol
+        if isinstance(plant, PlantedMomentum):
+            peer, volume = self._path(PAIR[symbol], i), self._volume(symbol, i)
+            return bend_momentum_path(self.seed, plant, path, peer=peer, volume=volume, day_sd=day_sd)
+        return path if plant is None else bend_path(self.seed, plant, path, day_sd)
 
     def _history_opens(self, spec: SymbolSpec) -> list[float]:
         rng = stream(self.seed, "level", spec.symbol)
@@ -202,8 +251,8 @@ class Days:
             opens.append(opens[-1] - float(gap[i + 1]) - float(intraday[i]))
         return opens[::-1]
 
-    def _by_place(self, plants: Sequence[PlantedBreakout], dates: set[str]) -> dict[tuple[str, int], PlantedBreakout]:
-        out: dict[tuple[str, int], PlantedBreakout] = {}
+    def _by_place(self, plants: Sequence[Plant], dates: set[str]) -> dict[tuple[str, int], Plant]:
+        out: dict[tuple[str, int], Plant] = {}
         for plant in plants:
             if plant.symbol not in self.specs or plant.date not in dates:
                 raise ConfigurationError(
@@ -212,13 +261,25 @@ class Days:
                     f"choose one of {', '.join(sorted(self.specs))} on a traded date",
                 )
             i = self.index[plant.date]
-            check_plant(plant, minutes_in(self.sessions[i]))
+            check(plant, minutes_in(self.sessions[i]))
             if (plant.symbol, i) in out:
                 raise ConfigurationError(
                     "plant", f"two for {plant.symbol} on {plant.date}", "plant one per symbol and session"
                 )
             out[plant.symbol, i] = plant
+        for (symbol, i), plant in out.items():
+            if isinstance(plant, PlantedMomentum):
+                self._check_peer(plant, out.get((PAIR[symbol], i)))
         return out
+
+    def _check_peer(self, plant: PlantedMomentum, beside: Plant | None) -> None:
+        """A momentum entry is bent against its peer's path, so the peer must be there and not be bent against it."""
+        if PAIR[plant.symbol] not in self.specs or isinstance(beside, PlantedMomentum):
+            raise ConfigurationError(
+                "plant",
+                f"momentum of {plant.symbol} on {plant.date} needs its peer {PAIR[plant.symbol]} without one",
+                "generate both symbols and plant momentum on one of them a session",
+            )
 
 
 def _check_dates(table: SessionTable, dates: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """The synthetic market: SPY, QQQ and IWM with option chains, for the exchange to serve.
 
-Inputs: a seed, a session table, the dates to trade, planted breakouts. Outputs: the ``MarketSource`` protocol. Its
+Inputs: a seed, a session table, the dates to trade, plants. Outputs: the ``MarketSource`` protocol. Its
 label is "synthetic": figures follow measured stylised facts, and nothing here is evidence about a strategy.
 Invariant: everything said is a pure function of (arguments, time). Events fall on whole seconds: a print of
 (s - 1, s] is given in the step that reaches s.
@@ -22,7 +22,8 @@ from oracle.sim.days import MINUTE_HISTORY, Days
 from oracle.sim.listed import LONGEST_DAYS, Chain, make_chain
 from oracle.sim.noise import Ints
 from oracle.sim.pathgen import SPECS
-from oracle.sim.planted import PlantedBreakout, default_plants
+from oracle.sim.planted import default_plants
+from oracle.sim.planted_momentum import Plant, with_momentum
 from oracle.sim.quoting import OptionBook
 from oracle.sim.source import Listing, MarketStep, Print, SourceBar, Touch
 from oracle.sim.surface import make_surface
@@ -30,6 +31,12 @@ from oracle.sim.tape import MIDNIGHT_NS, PRE_OPEN_S, Tape
 
 _CHAINS = 12  # remembered at most
 _SINGLES = 4  # unwatched quotes asked one by one within a second before the whole chain is quoted at once
+
+
+def momentum_plants(seed: int, table: SessionTable, dates: Sequence[str]) -> tuple[Plant, ...]:
+    """The default breakouts, with one of each whole session turned into a momentum entry of SPY or QQQ."""
+    half_days = [s.date for s in table.sessions if s.date in dates and s.is_half_day]
+    return with_momentum(seed, default_plants(seed, dates, tuple(SPECS)), half_days)
 
 
 @dataclass(slots=True)
@@ -55,7 +62,7 @@ class GeneratedMarket:
         seed: int,
         table: SessionTable,
         dates: Sequence[str],
-        plant: Sequence[PlantedBreakout] | None = None,
+        plant: Sequence[Plant] | None = None,
         symbols: Sequence[str] = ("IWM", "QQQ", "SPY"),
     ) -> None:
         if seed < 0:
@@ -89,7 +96,7 @@ class GeneratedMarket:
 
     @property
     def declared(self) -> Sequence[Mapping[str, Any]]:
-        """The planted breakouts as the bars will show them, in order of time and symbol."""
+        """The plants as the bars will show them, in order of time and symbol."""
         if self._declared is None:
             found = [self._days.declare(symbol, i) for symbol, i in self._days.plants]
             self._declared = sorted(found, key=lambda d: (d["at_ns"], d["symbol"]))

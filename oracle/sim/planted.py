@@ -96,16 +96,16 @@ def bend_path(seed: int, plant: PlantedBreakout, natural: Floats, day_sd: float)
     _coil(path, low, high, ready=ready, start=start, day_sd=day_sd)
     beyond = edge + plant.sign * (BREAK_FRACTION + float(rng.uniform(5e-4, 10e-4)))
     step = np.diff(natural[start : stop + 1])
-    path[start : stop - 14] = _bridge(ready, 0.4 * step[: stop - 15 - start], beyond)
-    path[stop - 15 : stop + 1] = _bridge(beyond, 0.05 * step[stop - 15 - start :], beyond)
+    path[start : stop - 14] = bridge(ready, 0.4 * step[: stop - 15 - start], beyond)
+    path[stop - 15 : stop + 1] = bridge(beyond, 0.05 * step[stop - 15 - start :], beyond)
     if plant.follow_through:
         size = max(0.0042, 0.62 * day_sd + 0.0008) * float(rng.uniform(1.0, 1.25))
         end = min(stop + int(rng.integers(32, 52)) * 60, len(path) - 1)
         # Breaks are mostly tested again before they go on: for half a minute the price gives back a part of it.
         back = stop + int(rng.integers(25, 50))
         tested = beyond - plant.sign * 4.5e-4
-        path[stop : back + 1] = _bridge(beyond, 0.3 * np.diff(natural[stop : back + 1]), tested)
-        path[back : end + 1] = _bridge(tested, 0.55 * np.diff(natural[back : end + 1]), beyond + plant.sign * size)
+        path[stop : back + 1] = bridge(beyond, 0.3 * np.diff(natural[stop : back + 1]), tested)
+        path[back : end + 1] = bridge(tested, 0.55 * np.diff(natural[back : end + 1]), beyond + plant.sign * size)
         floor = edge + plant.sign * 6.0e-4
         path[stop : end + 1] = floor + plant.sign * np.abs(path[stop : end + 1] - floor)
     else:
@@ -113,8 +113,8 @@ def bend_path(seed: int, plant: PlantedBreakout, natural: Floats, day_sd: float)
         end = min(turn + 40 * 60, len(path) - 1)
         inside = edge - plant.sign * 6.0e-4
         middle = 0.5 * (low + high)
-        path[stop : turn + 1] = _bridge(beyond, 0.6 * np.diff(natural[stop : turn + 1]), inside)
-        path[turn : end + 1] = _bridge(inside, 0.6 * np.diff(natural[turn : end + 1]), middle)
+        path[stop : turn + 1] = bridge(beyond, 0.6 * np.diff(natural[stop : turn + 1]), inside)
+        path[turn : end + 1] = bridge(inside, 0.6 * np.diff(natural[turn : end + 1]), middle)
     path[end:] = path[end] + natural[end:] - natural[end]
     return path
 
@@ -146,11 +146,11 @@ def _coil(path: Floats, low: float, high: float, *, ready: float, start: int, da
     margin = min(_EDGE_MARGIN, 0.2 * (high - low))
     free = day_sd * ((start - RANGE_S) / 23_400) ** 0.5
     scale = float(np.clip(0.8 * (high - low) / free, 0.35, 1.0))
-    walk = _bridge(float(path[RANGE_S]), scale * np.diff(path[RANGE_S : start + 1]), ready)
+    walk = bridge(float(path[RANGE_S]), scale * np.diff(path[RANGE_S : start + 1]), ready)
     path[RANGE_S : start + 1] = _fold(walk, low + margin, high - margin)
 
 
-def _bridge(first: float, steps: Floats, last: float) -> Floats:
+def bridge(first: float, steps: Floats, last: float) -> Floats:
     """Walk by ``steps`` from ``first``, drifting evenly so as to end at ``last``; one value more than steps."""
     walk = np.concatenate([[0.0], np.cumsum(steps)])
     share = np.arange(len(walk)) / max(len(walk) - 1, 1)

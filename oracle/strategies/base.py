@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from oracle.core.errors import InvariantError
-from oracle.core.messages import Bar, Intent, Message, NoData, NoSignal, SessionClosed, SessionOpened
-from oracle.core.ports import Context
+from oracle.core.messages import Bar, Intent, Leg, Message, NoData, NoSignal, SessionClosed, SessionOpened, Side
+from oracle.core.money import price_from_float
+from oracle.core.ports import Context, Selected, StrategyCaps
 
 Facts = dict[str, float | str | bool | None]
 Verdict = Intent | NoSignal | NoData
@@ -46,6 +47,23 @@ def rounded(facts: Facts) -> Facts:
     return out
 
 
+def bought(found: Selected) -> Leg:
+    """The leg that buys one of a chosen contract, with the quote that the decision saw."""
+    quote = found.quote
+    if quote.bid is None or quote.ask is None:
+        raise InvariantError(f"{found.symbol} was chosen without a two-sided quote")
+    return Leg(
+        symbol=found.symbol,
+        side=Side.BUY,
+        ratio=1,
+        bid_usd=price_from_float(quote.bid),
+        ask_usd=price_from_float(quote.ask),
+        quoted_ns=quote.quoted_ns,
+        delta=round(found.delta, 9),
+        iv=round(found.iv, 9),
+    )
+
+
 class Strategy(ABC):
     """Base of all strategies. A subclass sets ``name`` and ``Params`` and implements the abstract handlers.
 
@@ -56,6 +74,8 @@ class Strategy(ABC):
 
     name: ClassVar[str]
     Params: ClassVar[type[StrategyParams]]
+    # Whether chains are listed and quoted only while it says so (OptionsWanted) or holds something.
+    options_on_demand: ClassVar[bool] = False
 
     def __init__(self, params: StrategyParams, code_hash: str) -> None:
         if not isinstance(params, self.Params):
@@ -77,6 +97,11 @@ class Strategy(ABC):
     @abstractmethod
     def max_expiry_sessions(self) -> int:
         """How many sessions ahead its farthest option expiry lies (0 is today's)."""
+
+    @property
+    def caps(self) -> StrategyCaps:
+        """What it allows itself in a session; risk judges it, because only risk knows fills and results."""
+        return StrategyCaps()
 
     @abstractmethod
     def on_warmup_bar(self, bar: Bar, context: Context) -> None:
@@ -121,6 +146,13 @@ class Strategy(ABC):
         if isinstance(message, SessionClosed):
             return self.on_session_close(message, context)
         return ()
+
+    def handle_disabled(self, bar: Bar, context: Context) -> Iterable[Message]:
+        """Stay warm while switched off, and say once that this is why it does not trade."""
+        if bar.symbol not in self.universe:
+            return ()
+        self.on_warmup_bar(bar, context)
+        return () if bar.backfilled else self._news(bar.symbol, self.no_signal(bar.symbol, "disabled", {}))
 
     def no_signal(self, symbol: str, reason: str, facts: Facts) -> NoSignal:
         """Build the fact that it does not want to trade."""

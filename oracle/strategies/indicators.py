@@ -1,8 +1,8 @@
-"""Indicators that cost the same for every bar: EMA, RSI, ATR, session VWAP, opening range, relative volume.
+"""Indicators that cost the same for every bar: EMA and its cross, RSI, ATR, VWAP, returns, opening range, volume.
 
 Inputs: closed one-minute bars of regular hours, each once and in order. Output: ``value``, None until warm.
-EMA, RSI, ATR and trailing volume carry over from session to session; VWAP and the opening range begin anew with
-each session. Invariant: a value that is not known is None, never 0, 0.5 or 50.
+EMA, RSI, ATR and trailing volume carry over from session to session; VWAP, returns and the opening range begin anew
+with each session. Invariant: a value that is not known is None, never 0, 0.5 or 50.
 """
 
 from collections import deque
@@ -38,6 +38,44 @@ class Ema:
         self._sum += close
         if self._count == self._length:
             self.value = self._sum / self._length
+
+
+class Cross:
+    """Whether a fast average crossed a slow one on the last value: +1 up, −1 down, 0 not; None until both are warm.
+
+    Averages that touch have not crossed: what counts is the last side that the fast one was on.
+    """
+
+    __slots__ = ("_fast", "_side", "_slow", "value")
+
+    def __init__(self, fast: Ema, slow: Ema) -> None:
+        self._fast = fast
+        self._slow = slow
+        self._side = 0
+        self.value: int | None = None
+
+    @property
+    def fast(self) -> float | None:
+        """The fast average."""
+        return self._fast.value
+
+    @property
+    def slow(self) -> float | None:
+        """The slow average."""
+        return self._slow.value
+
+    def update(self, close: float) -> None:
+        """Take the next close into both averages."""
+        self._fast.update(close)
+        self._slow.update(close)
+        fast, slow = self._fast.value, self._slow.value
+        if fast is None or slow is None:
+            return
+        side = int(fast > slow) - int(fast < slow)
+        known, self.value = self._side != 0, 0
+        if side != 0:
+            self.value = side if known and side != self._side else 0
+            self._side = side
 
 
 class Rsi:
@@ -127,6 +165,37 @@ class SessionVwap:
         self._volume += volume
         if self._volume > 0:
             self.value = self._amount / self._volume
+
+
+class SessionReturns:
+    """Returns within one session, by minutes since its open; another date begins anew."""
+
+    __slots__ = ("_closes", "_date", "_open")
+
+    def __init__(self) -> None:
+        self._date = ""
+        self._open: float | None = None
+        self._closes: dict[int, float] = {}
+
+    def update(self, date: str, minute: int, open_: float, close: float) -> None:
+        """Take the next bar of the session of ISO ``date``: the one that starts ``minute`` minutes after its open."""
+        if date != self._date:
+            self._date, self._open, self._closes = date, None, {}
+        if minute == 0:
+            self._open = open_
+        self._closes[minute] = close
+
+    def over(self, date: str, minute: int, minutes: int) -> float | None:
+        """Return from ``minutes`` before the end of a minute's bar to that end, as a fraction.
+
+        None unless the bars at both ends are there; a span that begins with the session needs its first bar.
+        """
+        if date != self._date:
+            return None
+        before = minute - minutes
+        base = self._open if before == -1 else self._closes.get(before)
+        last = self._closes.get(minute)
+        return None if base is None or last is None else last / base - 1.0
 
 
 class OpeningRange:

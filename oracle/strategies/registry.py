@@ -20,6 +20,7 @@ from oracle.strategies.base import Strategy, StrategyParams
 
 ENTRY_POINT_GROUP = "oracle.strategies"
 BUILT_IN: dict[str, str] = {
+    "momentum_scalping": "oracle.strategies.momentum_scalping:MomentumScalping",
     "opening_range_breakout": "oracle.strategies.opening_range_breakout:OpeningRangeBreakout",
 }
 

@@ -101,6 +101,34 @@ def test_one_round_trip_to_the_cent() -> None:
     assert ledger.cash_usd == 100_000 + closed.gross_pnl_usd - 1
 
 
+def test_a_trade_that_is_sold_in_parts_averages_all_of_them() -> None:
+    ledger = seeded()
+    entry = order("e", Purpose.ENTRY, Side.BUY)
+    half = order("h", Purpose.TARGET, Side.SELL, mid="2.50")
+    rest = order("r", Purpose.STOP, Side.SELL, mid="2.00")
+    for o in (entry, half, rest):
+        ledger.on_submit(o, NOW)
+    ledger.on_filled(fill(1, entry, 3, "2.02"), NOW)
+    ledger.on_order_closed(OrderClosed("e", "t1", Purpose.ENTRY, 3, 3, "filled"), NOW)
+    ledger.on_exit_triggered(ExitTriggered("t1", "scale_out", "2.5", "2.5", Purpose.TARGET), NOW)
+    assert list(ledger.on_filled(fill(2, half, 1, "2.49", "0.10"), NOW)) == []
+    view = ledger.trade("t1")
+    assert view is not None
+    assert (view.contracts_entered, view.contracts_open, view.entry_price_usd) == (3, 2, Decimal("2.02"))
+    assert ledger.realized_since(0) == (Decimal("2.49") - Decimal("2.02")) * 100 - Decimal("0.10")
+    ledger.on_exit_triggered(ExitTriggered("t1", "breakeven", "2", "2.02", Purpose.STOP), NOW)
+    (closed,) = ledger.on_filled(fill(3, rest, 2, "1.96", "0.20"), NOW)
+    assert isinstance(closed, TradeClosed)
+    assert (closed.contracts, closed.exit_rule) == (3, "breakeven")
+    assert round(closed.exit_price_usd, 6) == Decimal("2.136667")
+    assert closed.gross_pnl_usd == (Decimal("2.49") + 2 * Decimal("1.96") - 3 * Decimal("2.02")) * 100
+    assert (closed.fees_broker_usd, closed.fees_modelled_usd) == (Decimal("0.30"), 6 * Decimal("0.65"))
+    # against the mids of each order's own decision: 3 x .02 in, .01 on the half, 2 x .04 on the rest
+    assert closed.slippage_usd == Decimal(15)
+    assert closed.slippage_bps == pytest.approx(15 / (3 * 200 + 250 + 2 * 200) * 1e4)
+    assert ledger.cash_usd == 100_000 + closed.gross_pnl_usd - closed.fees_broker_usd
+
+
 def test_a_trade_waits_for_its_entry_to_be_over() -> None:
     ledger = seeded()
     entry, exit_ = order("e", Purpose.ENTRY, Side.BUY), order("x", Purpose.STOP, Side.SELL)

@@ -27,7 +27,7 @@ from oracle.core.messages import (
 )
 from oracle.core.ports import OptionQuote, TradeView
 from oracle.core.sessions import MINUTE_NS, NS
-from oracle.risk.exits import breakeven_due, judge_close, judge_level, judge_premium, judge_time, mark_usd
+from oracle.risk.triggers import breakeven_due, judge_close, judge_level, judge_premium, judge_time, mark_usd
 from tests.unit.builders import (
     CALL,
     LATER_CALL,

@@ -8,9 +8,11 @@ import msgspec
 import pytest
 
 from oracle.core.messages import FeedState, Side, TradingState
+from oracle.core.ports import StrategyCaps
 from oracle.core.sessions import MINUTE_NS, NS
 from oracle.risk.limits import RiskLimits
-from oracle.risk.rules import RULES, UNKNOWN, RiskFacts, broken
+from oracle.risk.rules import RULES, broken
+from oracle.risk.sheet import UNKNOWN, RiskFacts
 from oracle.risk.sizing import MEASURES
 from tests.unit.builders import CALL, START_NS, TABLE
 
@@ -24,7 +26,9 @@ GOOD = RiskFacts(
     flat_ns=CLOSE_NS - 60 * MINUTE_NS, expiry_close_ns=CLOSE_NS, expires_today=True, state=TradingState.ACTIVE,
     draining=False, strategy_failed=False, latches=(), losses_in_a_row=2, reconciled=True, foreign_execution=None,
     feeds=(("stock", FeedState.LIVE), ("option", FeedState.LIVE), ("trading", FeedState.LIVE)), unknown_orders=(),
-    duplicate=None, orders_last_min=19, round_trips=19, position=5, opposite_orders=(), in_session=True, halted=False,
+    duplicate=None, orders_last_min=19, round_trips=19,
+    caps=StrategyCaps(20, 2, 3), strategy_losses_in_a_row=1, strategy_open_trades=2, position=5,
+    opposite_orders=(), in_session=True, halted=False,
     bid_usd=USD("9.95"), ask_usd=USD("10.00"), quoted_ns=START_NS - 15 * NS, decision_mid_usd=USD("9.975"),
     worst_price_usd=USD("10.00"), options_level=2, trading_blocked=False, buying_power_usd=USD(100_000),
     equity_usd=USD(97_001), day_start_usd=USD(100_000), peak_usd=USD(107_700), stop_fraction=USD("0.5"),
@@ -37,6 +41,7 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("trading_state", {"state": TradingState.REDUCING, "latches": ("day_loss",)}, "reducing (day_loss)"),
     ("draining", {"draining": True}, "the process is stopping"),
     ("strategy_failed", {"strategy_failed": True}, "breakout failed"),
+    ("strategy_disabled", {"strategy_disabled": True}, "breakout is switched off"),
     ("day_loss", {"equity_usd": USD(97_000)}, "3000.00 USD lost of 100000.00 USD"),
     ("day_loss", {"day_start_usd": None}, UNKNOWN),
     ("day_loss", {"day_start_usd": USD(0), "equity_usd": USD(0), "peak_usd": USD("0.01")}, UNKNOWN),
@@ -52,6 +57,9 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("duplicate_intent", {"duplicate": "decided before"}, "decided before"),
     ("order_rate", {"orders_last_min": 20}, "20 orders in the last minute"),
     ("repeated_execution", {"round_trips": 20}, "20 trades of breakout"),
+    ("strategy_trades", {"caps": StrategyCaps(trades_per_session=19)}, "19 trades of breakout this session"),
+    ("strategy_losses", {"strategy_losses_in_a_row": 2}, "2 losing trades of breakout in a row this session"),
+    ("strategy_open", {"strategy_open_trades": 3}, "3 trades of breakout at once"),
     ("session_window", {"in_session": False}, "outside the session"),
     ("entry_window", {"valid_until_ns": START_NS - NS}, "1.0 s late"),
     ("expiry_window", {"at_ns": CLOSE_NS - 30 * MINUTE_NS}, "30.0 min before expiry"),

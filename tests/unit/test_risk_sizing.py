@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from oracle.risk.rules import UNKNOWN, RiskFacts
+from oracle.risk.sheet import UNKNOWN, RiskFacts
 from oracle.risk.sizing import MEASURES, Record, half_kelly, size
 from tests.unit.test_risk_rules import GOOD
 
