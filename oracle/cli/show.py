@@ -24,7 +24,7 @@ def status(state: StateOption = DEFAULT_STATE, json: JsonOption = False) -> None
     from oracle.store import read
 
     with read.reading(state) as db:
-        facts = read.status(db)
+        facts = {**read.status(db), "not_ours": read.unsettled(db), "interventions": read.interventions(db, limit=5)}
     if json:
         _print_json(facts)
         return
@@ -43,8 +43,13 @@ def status(state: StateOption = DEFAULT_STATE, json: JsonOption = False) -> None
         table.add_row("realised today", "before modelled fees: " + f"{equity['realized_today_usd']:+,.2f} USD")
     for name in ("open_trades", "closed_trades", "working_orders", "unknown_orders", "foreign_executions"):
         table.add_row(name.replace("_", " "), str(facts[name]))
-    active = [latch["latch"] for latch in facts["latches"] if latch["active"]]
-    table.add_row("breakers set", ", ".join(active) or "none")
+    for latch in facts["latches"]:
+        table.add_row("breaker set", f"{latch['latch']}: {latch['reason']}")
+    if not facts["latches"]:
+        table.add_row("breakers set", "none")
+    for row in facts["not_ours"]:
+        what = f"{row['side']} {row['qty']} {row['symbol']} at {_price(row['price_usd'])}"
+        table.add_row("not ours", f"{what}; see oracle adopt --help")
     if compared is not None:
         verdict = "; ".join(compared["differences"]) or "ledger and broker agree"
         table.add_row("compared", f"{verdict} ({_when(compared['at_ns'])})")
@@ -56,11 +61,13 @@ def positions(state: StateOption = DEFAULT_STATE, json: JsonOption = False) -> N
     from oracle.store import read
 
     with read.reading(state) as db:
-        rows = read.positions(db)
+        rows, others = read.positions(db), read.unsettled(db)
     _show(rows, json, "no positions", {
         "symbol": lambda r: r["symbol"], "qty": lambda r: f"{r['qty']:+d}",
         "average": lambda r: _price(r["avg_price_usd"]), "cost USD": lambda r: _usd(r["cost_usd"]),
     })  # fmt: skip
+    if others and not json:
+        print(f"others traded {', '.join(sorted({row['symbol'] for row in others}))}; see oracle reconcile")
 
 
 def orders(

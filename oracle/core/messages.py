@@ -7,10 +7,13 @@ floats, amounts ordered, owned or owed are Decimal. Invariants are checked on co
 
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
+from oracle.core.control import Ask
 from oracle.core.errors import InvariantError
+from oracle.core.sessions import Session
 
 
 class Message(msgspec.Struct, frozen=True, tag_field="T", tag=True):
@@ -381,6 +384,15 @@ class DrainRequested(Message, frozen=True):
     why: str
 
 
+class OperatorRequested(Message, frozen=True):
+    """A person asked for something. ``who`` is the operating system's user, which the control socket found out."""
+
+    request_id: str
+    who: str
+    why: str
+    ask: Ask
+
+
 # --------------------------------------------------------------------------------------------- strategy's wish
 
 
@@ -402,12 +414,13 @@ class Leg(msgspec.Struct, frozen=True):
         return (self.bid_usd + self.ask_usd) / 2
 
 
-class ExitPlan(msgspec.Struct, frozen=True):
+class ExitPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     """How the trade ends; the same plan sizes it, watches it and gives its break-even win rate.
 
     Fractions are of the entry premium per contract: target 0.5 = +50 %, stop 0.4 = −40 %. Underlying levels are
     dollars; ``underlying_stop`` is judged on one-minute closes (inside the range again), ``underlying_target`` on
     the quote's middle. ``direction`` is +1 when the trade gains from a rise. ``flat_ns`` is the forced exit.
+    At ``scale_out_at_fraction`` the share ``scale_out_share`` of the contracts is sold, rounded down, once.
     """
 
     target_fraction: float | None
@@ -417,12 +430,21 @@ class ExitPlan(msgspec.Struct, frozen=True):
     underlying_stop: float | None
     direction: int
     flat_ns: int
+    scale_out_share: float | None = None
+    scale_out_at_fraction: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.stop_fraction <= 1:
             raise InvariantError("exit plan: stop_fraction must be above 0 and at most 1")
         if self.direction not in (-1, 1):
             raise InvariantError("exit plan: direction must be +1 or -1")
+        share, at = self.scale_out_share, self.scale_out_at_fraction
+        if (share is None) != (at is None):
+            raise InvariantError("exit plan: scale_out_share and scale_out_at_fraction belong together")
+        if share is not None and not 0 < share < 1:
+            raise InvariantError("exit plan: scale_out_share must be above 0 and below 1")
+        if at is not None and not 0 < at < (float("inf") if self.target_fraction is None else self.target_fraction):
+            raise InvariantError("exit plan: scale_out_at_fraction must be above 0 and below the target")
 
 
 class Intent(Message, frozen=True):
@@ -465,6 +487,17 @@ class NoData(Message, frozen=True):
     symbol: str
     what: str
     facts: dict[str, float | str | bool | None]
+
+
+class OptionsWanted(Message, frozen=True):
+    """A strategy that needs option quotes only at times says when: ``wanted`` until it says otherwise.
+
+    From one that never says it, they are always wanted; what is held is quoted whatever it says.
+    """
+
+    strategy: str
+    underlying: str
+    wanted: bool
 
 
 class StrategyFailed(Message, frozen=True):
@@ -513,7 +546,7 @@ class IntentRefused(Message, frozen=True):
 
 
 class ExitTriggered(Message, frozen=True):
-    """An exit plan's rule fired for an open trade. ``rule``: target, stop, breakeven, underlying_target, …, flat."""
+    """An exit plan's rule fired for an open trade. ``rule``: target, scale_out, stop, breakeven, …, flat."""
 
     trade_id: str
     rule: str
@@ -525,6 +558,9 @@ class ExitTriggered(Message, frozen=True):
 # Latches whose clearing others than risk act on: a drawdown's re-bases the peak, a strategy's lets it run again.
 DRAWDOWN_LATCH = "drawdown"
 STRATEGY_FAILED_LATCH = "strategy_failed:"
+STRATEGY_DISABLED_LATCH = "strategy_disabled:"
+# Executions that were adopted carry this before the broker's own id: they are booked, but not of our orders.
+ADOPTED = "adopted:"
 
 
 class LatchChanged(Message, frozen=True):
@@ -543,7 +579,10 @@ class LatchChanged(Message, frozen=True):
 
 
 class ExitPlanAdvanced(Message, frozen=True):
-    """An open trade's exit plan moved on: the stop went to break-even. Durable: a restart must not forget it."""
+    """An open trade's exit plan moved on. Durable: a restart must not forget it.
+
+    ``phase``: ``breakeven`` (the stop went to the entry price) or ``scaled_out`` (the share was sold).
+    """
 
     trade_id: str
     phase: str
@@ -601,6 +640,45 @@ class CancelOrder(Message, frozen=True):
 
     order_id: str
     reason: str
+
+
+# ---------------------------------------------------------------------------------------------------- operator
+
+
+class TradeEvaluated(Message, frozen=True):
+    """What a strategy would do now, because an operator asked. ``sent``: its intent is in this turn."""
+
+    request: OperatorRequested
+    verdicts: tuple[Intent | NoSignal | NoData, ...]
+    sent: bool
+
+
+class PositionAdopted(Message, frozen=True):
+    """What others executed becomes an order of ours that is over; its OrderFilled and OrderClosed follow. Durable.
+
+    ``intent`` and ``approved`` stand for the decision of an entry (None: the order ends a trade of ours). ``covers``
+    are the broker's execution ids that are settled by this. The order is never sent.
+    """
+
+    request_id: str
+    intent: Intent | None
+    approved: IntentApproved | None
+    order: SubmitOrder
+    covers: tuple[str, ...]
+
+
+class OperatorAnswered(Message, frozen=True):
+    """What a request came to, in words and plain values. Durable. ``done`` False: its confirmation follows."""
+
+    request_id: str
+    action: str
+    who: str
+    why: str
+    ok: bool
+    done: bool
+    text: str
+    facts: dict[str, Any]
+    at_ns: int
 
 
 # ------------------------------------------------------------------------------------------------- execution
@@ -828,13 +906,20 @@ class Reconciled(Message, frozen=True):
 
 
 class JournalOpened(Message, frozen=True):
-    """First record of a journal segment: enough to replay it alone."""
+    """First record of a journal segment: enough to replay it alone.
+
+    ``at_ns`` is the engine's start; ``snapshot`` the durable state that was loaded (msgpack); ``config`` the settings
+    without secrets (JSON); ``sessions`` the calendar that was used; ``strategies`` the code hash of each by name.
+    """
 
     build: str
     mode: str
     config_fingerprint: str
     at_ns: int
     snapshot: bytes
+    config: bytes = b""
+    sessions: tuple[Session, ...] = ()
+    strategies: dict[str, str] = {}
 
 
 Input = (
@@ -855,6 +940,7 @@ Input = (
     | AccountReported
     | TimerFired
     | DrainRequested
+    | OperatorRequested
 )
 
 Effect = SendOrder | SendCancel | LookUpOrder | ReadAccount | ReadChain | SetOptionSubscription

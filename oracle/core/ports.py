@@ -80,6 +80,10 @@ class ChainsView(Protocol):
         """The contracts of an underlying for this session, or None before they are known."""
         ...
 
+    def spot(self, underlying: str, at_ns: int) -> float | None:
+        """The underlying's newest price in dollars, or None when it is unknown or too old."""
+        ...
+
     def option_quote(self, symbol: str) -> OptionQuote | None:
         """The newest quote of a contract, or None."""
         ...
@@ -140,6 +144,17 @@ class TradeView(msgspec.Struct, frozen=True):
     opened_ns: int
 
 
+class StrategyCaps(msgspec.Struct, frozen=True):
+    """How much of a session one strategy may use, by its own ``Params``; None is no cap of its own.
+
+    Trades are round trips that filled, with entries that still may; losses are net of modelled fees.
+    """
+
+    trades_per_session: int | None = None
+    losses_in_a_row: int | None = None
+    open_trades: int | None = None
+
+
 class LedgerView(Protocol):
     """Positions, cash and open trades: a fold over fills and nothing else."""
 
@@ -196,7 +211,10 @@ class AccountView(msgspec.Struct, frozen=True):
 
 
 class Context(msgspec.Struct, frozen=True):
-    """What a handler sees beside its message, for one turn. ``session`` is the trading one, else the next."""
+    """What a handler sees beside its message, for one turn. ``session`` is the trading one, else the next.
+
+    Handlers keep no reference to it: the engine uses one for all its turns.
+    """
 
     at_ns: int
     session: Session | None

@@ -5,7 +5,7 @@ Invariant: an order counts from the moment it is made, so two intents of one tur
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -25,6 +25,9 @@ from oracle.core.sessions import MINUTE_NS, NS
 
 # The broker's report may be this much older than its arrival; premium committed since then is not in it yet.
 REPORT_LAG_NS = 5 * NS
+# An entry whose cancel is not confirmed holds an exit of its contract back this long at most: a broker that refuses
+# the crossing order says so, but a position without its stop says nothing.
+HOLD_BACK_NS = 20 * NS
 
 
 @dataclass(slots=True)
@@ -34,6 +37,7 @@ class Working:
     order: SubmitOrder
     filled: int = 0
     cancel_asked: bool = False
+    holding_back_ns: int | None = None
 
     @property
     def left(self) -> int:
@@ -126,6 +130,27 @@ class OrderBook:
                 record.cancel_asked = True
                 out.append(CancelOrder(record.order.order_id, reason))
         return out
+
+    def holds_back(self, record: Working, at_ns: int) -> bool:
+        """Whether an exit that is wanted must still wait for this working entry's end; for a limited time only."""
+        if record.holding_back_ns is None:
+            record.holding_back_ns = at_ns
+        return at_ns - record.holding_back_ns < HOLD_BACK_NS
+
+    def recall(
+        self, orders: Sequence[tuple[SubmitOrder, int]], advanced: Iterable[tuple[OrderAdvanced, int]],
+        ended: Iterable[OrderClosed],
+    ) -> None:  # fmt: skip
+        """Take over when orders and attempts of before a restart were made: rates and premium count on. UTC ns."""
+        sent = [at_ns for _, at_ns in orders]
+        sent += [at_ns for step, at_ns in advanced if step.to_state is OrderState.SENT and step.attempt > 1]
+        self._sent_ns = deque(sorted(sent))
+        over = {end.order_id: end.filled for end in ended}
+        for order, at_ns in orders:
+            if order.purpose is Purpose.ENTRY:
+                each_usd = Working(order).worst_each_usd
+                filled = over.get(order.order_id)
+                self._spent[order.order_id] = (at_ns, order.worst_case_usd if filled is None else filled * each_usd)
 
     def orders_last_min(self, at_ns: int) -> int:
         """Orders and further attempts in the last 60 s, whatever their purpose."""

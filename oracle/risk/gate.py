@@ -5,11 +5,8 @@ IntentRefused, SubmitOrder, CancelOrder, exit facts, latches, timers.
 Invariants: every intent gets exactly one answer; entries pass all rules at their worst price; exits pass always.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from decimal import ROUND_CEILING
-
-import msgspec
 
 from oracle.core.bus import HandlerTable
 from oracle.core.errors import ProtocolError
@@ -19,15 +16,15 @@ from oracle.core.messages import (
     ChainQuotes,
     DrainRequested,
     EquityMarked,
-    ExitPlanAdvanced,
-    ExitTriggered,
     FeedChanged,
     ForeignExecution,
     Intent,
     IntentApproved,
     IntentRefused,
     LatchChanged,
+    LedgerSeeded,
     Message,
+    OperatorRequested,
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
@@ -35,61 +32,34 @@ from oracle.core.messages import (
     Purpose,
     Quote,
     Reconciled,
+    Refusal,
     SessionOpened,
     StrategyFailed,
     SubmitOrder,
     TimerFired,
     TradeClosed,
+    TradeEvaluated,
     TradeOpened,
     TradingState,
 )
 from oracle.core.money import CENT, ZERO
 from oracle.core.ports import Context
 from oracle.core.sessions import NS
+from oracle.risk import adoption, answers, pictures
+from oracle.risk.adoption import OPERATOR, Adoption, AdoptWish
 from oracle.risk.book import OrderBook
 from oracle.risk.exits import FLAT_TIMER, RETRY_TIMER, Exits, ExitWish, Watch
 from oracle.risk.facts import House, Memory, assemble, money, ticks_of
-from oracle.risk.halts import STRATEGY_FAILED, Halts
+from oracle.risk.halts import OF_A_STRATEGY, Halts
 from oracle.risk.ladder import build_ladder, market_ladder, total_s
-from oracle.risk.limits import LadderSettings, RiskLimits
 from oracle.risk.names import Names
-from oracle.risk.rules import RiskFacts, broken
+from oracle.risk.operator import Operator, Step, answered
+from oracle.risk.rules import broken
+from oracle.risk.sheet import RiskFacts
 from oracle.risk.sizing import Size, planned_usd, premium_usd, size
+from oracle.risk.stored import GateSettings, Stored
 
 NOTHING: tuple[Message, ...] = ()
-
-
-class Stored(msgspec.Struct, frozen=True):
-    """What the store gives back after a restart, each list in order of commit."""
-
-    orders: Sequence[SubmitOrder] = ()
-    advanced: Sequence[OrderAdvanced] = ()
-    fills: Sequence[OrderFilled] = ()
-    ended: Sequence[OrderClosed] = ()
-    intents: Sequence[Intent] = ()
-    opened: Sequence[TradeOpened] = ()
-    closed: Sequence[TradeClosed] = ()
-    plans: Sequence[ExitPlanAdvanced] = ()
-    exits: Sequence[ExitTriggered] = ()
-    latches: Sequence[LatchChanged] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateSettings:
-    """What the gate is built with.
-
-    ``token`` is the store's instance token, ``next_sequence`` the first order number not used yet, ``abbreviations``
-    a short word per strategy for order ids, ``betas`` per underlying. ``live`` only lets half-Kelly refuse.
-    """
-
-    limits: RiskLimits
-    ladder: LadderSettings
-    betas: Mapping[str, float]
-    abbreviations: Mapping[str, str]
-    token: str
-    next_sequence: int
-    config_fingerprint: str
-    live: bool
 
 
 class Gate:
@@ -97,11 +67,14 @@ class Gate:
 
     def __init__(self, settings: GateSettings) -> None:
         self._settings = settings
-        self._house = House(settings.limits, settings.ladder, settings.betas)
-        self._names = Names(settings.token, settings.abbreviations, settings.next_sequence)
+        self._house = House(settings.limits, settings.ladder, settings.betas, settings.caps)
+        self._names = Names(settings.token, {OPERATOR: "op", **settings.abbreviations}, settings.next_sequence)
         self._book = OrderBook()
         self._halts = Halts(settings.limits)
         self._exits = Exits(self._book, settings.ladder, settings.limits.max_option_quote_age_s)
+        known = tuple(sorted(settings.abbreviations))
+        self._operator = Operator(self._book, self._halts, self._exits, settings.token, known)
+        self._decided: IntentApproved | IntentRefused | None = None
         self._draining = False
         self._foreign: str | None = None
 
@@ -127,6 +100,9 @@ class Gate:
             (AccountReported, self.on_account_reported),
             (Reconciled, self.on_reconciled),
             (DrainRequested, self.on_drain_requested),
+            (OperatorRequested, self.on_operator_requested),
+            (TradeEvaluated, self.on_trade_evaluated),
+            (LedgerSeeded, self.on_ledger_seeded),
         )
 
     @property
@@ -152,50 +128,37 @@ class Gate:
         for step in stored.advanced:
             if step.order_id not in ended:
                 book.advanced(step, 0)
+        times = zip(stored.orders, stored.submitted_ns, strict=False)
+        book.recall(tuple(times), zip(stored.advanced, stored.advanced_ns, strict=False), stored.ended)
         book.decided.update(intent.intent_id for intent in stored.intents)
         for opened in stored.opened:
             book.trade_opened(opened)
         self._halts.restore(stored.latches, stored.closed)
         self._exits.restore(stored.opened, stored.closed, stored.plans, stored.exits)
+        self._operator.restore(stored.foreign, stored.settled)
 
     # ---------------------------------------------------------------------------------------------------- entries
 
     def on_intent(self, intent: Intent, context: Context) -> Iterable[Message]:
         """Answer an intent: refused with every broken rule, or approved at a size, with its order."""
         book = self._book
-        memory = Memory(book, self._halts, self._exits.at_breakeven, self._draining, self._foreign)
-        facts = assemble(intent, context, self._house, memory)
+        facts, fits, refusals = self._weigh(intent, context)
         book.decided.add(intent.intent_id)
-        fits = size(facts, self._halts.record(intent.strategy), self._settings.live)
-        refusals = broken(facts) + fits.refusals
         decision_id = self._names.decision(intent, context.at_ns)
         if refusals or facts.equity_usd is None:
-            return (
-                IntentRefused(
-                    decision_id=decision_id,
-                    intent_id=intent.intent_id,
-                    strategy=intent.strategy,
-                    underlying=intent.underlying,
-                    refusals=refusals,
-                    equity_usd=facts.equity_usd,
-                    equity_needed_usd=fits.equity_needed_usd,
-                ),
-            )
+            self._decided = answers.refused(decision_id, intent, refusals, facts.equity_usd, fits)
+            return (self._decided,)
         order = self._entry_order(intent, decision_id, facts, fits, context)
         book.add(order, context.at_ns)
-        approved = IntentApproved(
-            decision_id=decision_id,
-            intent_id=intent.intent_id,
-            strategy=intent.strategy,
-            underlying=intent.underlying,
-            contracts=fits.contracts,
-            bound_by=fits.bound_by,
-            planned_risk_usd=order.planned_risk_usd,
-            worst_case_usd=order.worst_case_usd,
-            equity_usd=facts.equity_usd,
-            headroom=fits.headroom,
-        )
-        return approved, order
+        self._decided = answers.approved(intent, order, fits)
+        return self._decided, order
+
+    def _weigh(self, intent: Intent, context: Context) -> tuple[RiskFacts, Size, tuple[Refusal, ...]]:
+        """Judge and size an intent on what is known now; nothing is remembered."""
+        memory = Memory(self._book, self._halts, self._exits.at_breakeven, self._draining, self._foreign)
+        facts = assemble(intent, context, self._house, memory)
+        fits = size(facts, self._halts.record(intent.strategy), self._settings.live)
+        return facts, fits, broken(facts) + fits.refusals
 
     def _entry_order(
         self, intent: Intent, decision_id: str, facts: RiskFacts, fits: Size, context: Context
@@ -257,12 +220,13 @@ class Gate:
             if timer.timer_id.startswith(prefix):
                 watch = self._exits.watches.get(timer.timer_id.removeprefix(prefix))
                 return NOTHING if watch is None else self._judge((watch,), context)
-        return NOTHING
+        return self._make_orders(self._operator.on_timer(timer, context), context)
 
     def on_trade_opened(self, opened: TradeOpened, context: Context) -> Iterable[Message]:
         """Watch the trade's exit plan."""
         self._book.trade_opened(opened)
-        return self._exits.opened(opened, context)
+        out = [*self._exits.opened(opened, context)]
+        return out + self._make_orders(self._operator.on_trade_opened(opened, context), context)
 
     def on_trade_closed(self, closed: TradeClosed, context: Context) -> Iterable[Message]:
         """Stop watching, and count the result towards streak and record."""
@@ -276,11 +240,14 @@ class Gate:
             out += self._make_orders(self._exits.judge(watch, context, spot, bar), context)
         return out
 
-    def _make_orders(self, steps: Iterable[Message | ExitWish], context: Context) -> list[Message]:
-        """Turn wishes for exits into orders; all else passes."""
+    def _make_orders(self, steps: Iterable[Step], context: Context) -> list[Message]:
+        """Turn wishes for exits and adoptions into orders; all else passes."""
         out: list[Message] = []
         for step in steps:
-            out.append(self._exit_order(step, context) if isinstance(step, ExitWish) else step)
+            if isinstance(step, AdoptWish):
+                out += adoption.books(step, self._book.entries, self._past_order, context)
+            else:
+                out.append(self._exit_order(step, context) if isinstance(step, ExitWish) else step)
         return out
 
     def _exit_order(self, wish: ExitWish, context: Context) -> SubmitOrder:
@@ -310,7 +277,7 @@ class Gate:
             purpose=purpose,
             symbol=trade.symbol,
             side=side,
-            contracts=trade.contracts_open,
+            contracts=wish.contracts,
             order_type=OrderType.LIMIT if purpose is Purpose.TARGET else OrderType.MARKET,
             ladder=ladder,
             worst_price_usd=ladder[-1].limit_usd,
@@ -342,7 +309,8 @@ class Gate:
     def on_order_closed(self, end: OrderClosed, context: Context) -> Iterable[Message]:
         """Free an order's exposure, and go on with exits that waited for its end."""
         self._book.closed(end)
-        return self._make_orders(self._exits.order_closed(end, context), context)
+        steps: list[Step] = [*self._exits.order_closed(end, context), *self._operator.on_order_closed(end, context)]
+        return self._make_orders(steps, context)
 
     # ------------------------------------------------------------------------------------------------- the house
 
@@ -355,7 +323,7 @@ class Gate:
         self._halts.apply(change)
         if not change.active:
             return NOTHING
-        strategy = change.latch.removeprefix(STRATEGY_FAILED) if change.latch.startswith(STRATEGY_FAILED) else None
+        strategy = change.latch.partition(":")[2] if change.latch.startswith(OF_A_STRATEGY) else None
         records = [w for w in self._book.entering() if strategy is None or w.order.strategy == strategy]
         return self._book.cancel(records, f"latch {change.latch}")
 
@@ -368,7 +336,7 @@ class Gate:
     def on_feed_changed(self, _change: FeedChanged, context: Context) -> Iterable[Message]:
         """After a restart this is the first thing heard: arm timers, and take back entries that a latch forbids."""
         halts, halted = self._halts, self._halts.state is not TradingState.ACTIVE
-        records = [w for w in self._book.entering() if halted or halts.failed(w.order.strategy)]
+        records = [w for w in self._book.entering() if halted or halts.barred(w.order.strategy)]
         return (*self._exits.arm(context), *self._book.cancel(records, "latched"))
 
     def on_strategy_failed(self, failed: StrategyFailed, context: Context) -> Iterable[Message]:
@@ -377,20 +345,53 @@ class Gate:
 
     def on_foreign_execution(self, execution: ForeignExecution, _context: Context) -> Iterable[Message]:
         """Somebody else traded: no entries until a reconcile agrees."""
+        self._operator.foreign.heard(execution)
         self._foreign = execution.execution_id
         return NOTHING
 
     def on_account_reported(self, report: AccountReported, context: Context) -> Iterable[Message]:
         """Let exits that were refused be tried again, now that the books are as new as the account."""
-        return self._exits.account_seen(report, context.at_ns)
+        steps = self._operator.on_report(report, context)
+        return [*self._exits.account_seen(report, context.at_ns), *self._make_orders(steps, context)]
 
-    def on_reconciled(self, result: Reconciled, _context: Context) -> Iterable[Message]:
+    def on_reconciled(self, result: Reconciled, context: Context) -> Iterable[Message]:
         """An agreement between ledger and broker covers foreign executions of before."""
         if not result.differences:
             self._foreign = None
-        return NOTHING
+        return self._make_orders(self._operator.on_reconciled(result, context), context)
 
     def on_drain_requested(self, _request: DrainRequested, _context: Context) -> Iterable[Message]:
         """Open nothing more, and take back entries: what fills now might be left without a watch."""
         self._draining = True
         return self._book.cancel(self._book.entering(), "drain")
+
+    # ------------------------------------------------------------------------------------------------- an operator
+
+    def on_operator_requested(self, request: OperatorRequested, context: Context) -> Iterable[Message]:
+        """Do what a person asks for."""
+        return self._make_orders(self._operator.on_request(request, context), context)
+
+    def on_ledger_seeded(self, _seed: LedgerSeeded, _context: Context) -> Iterable[Message]:
+        """What others executed before is in the opening cash."""
+        self._operator.on_seeded()
+        return NOTHING
+
+    def on_trade_evaluated(self, told: TradeEvaluated, context: Context) -> Iterable[Message]:
+        """Show what risk says of what a strategy would do now, or what became of the intent that was sent."""
+        shown = []
+        for verdict in told.verdicts:
+            picture = pictures.verdict(verdict)
+            if isinstance(verdict, Intent) and not told.sent:
+                picture["decision"] = pictures.judgement(*self._weigh(verdict, context))
+            shown.append(picture)
+        ok, text = pictures.outcome(told, self._decided)
+        return (answered(told.request, context.at_ns, ok, text, {"verdicts": shown}),)
+
+    def _past_order(self, wish: AdoptWish, one: Adoption, ends: SubmitOrder | None, context: Context) -> SubmitOrder:
+        """The order that others' executions stand for: an entry, or the exit of ``ends``. It is over."""
+        names = self._names
+        order_id = names.exit_order(ends.trade_id, context.session) if ends else names.order(OPERATOR, context.session)
+        terms = adoption.terms(wish, one, ends, order_id, context.at_ns)
+        order = SubmitOrder(config_fingerprint=self._settings.config_fingerprint, **terms)
+        self._book.restore(order)
+        return order

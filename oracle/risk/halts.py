@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from oracle.core.messages import EquityMarked, LatchChanged, StrategyFailed, TradeClosed, TradingState
+from oracle.core.messages import (
+    STRATEGY_DISABLED_LATCH,
+    EquityMarked,
+    LatchChanged,
+    StrategyFailed,
+    TradeClosed,
+    TradingState,
+)
 from oracle.core.sessions import SessionTable
 from oracle.risk.limits import RiskLimits
 from oracle.risk.sizing import Record
@@ -18,11 +25,20 @@ from oracle.risk.sizing import Record
 DAY_LOSS: Final = "day_loss"
 LOSS_STREAK: Final = "loss_streak"
 DRAWDOWN: Final = "drawdown"
+OPERATOR: Final = "operator"
 STRATEGY_FAILED: Final = "strategy_failed:"
+STRATEGY_DISABLED: Final = STRATEGY_DISABLED_LATCH
+# Latches that concern one strategy and leave the account alone.
+OF_A_STRATEGY: Final = (STRATEGY_FAILED, STRATEGY_DISABLED)
 
 # What each latch leaves allowed. Names that are not here halt: a latch nobody understands is no reason to trade.
 LATCH_STATES: Final[Mapping[str, TradingState]] = MappingProxyType(
-    {DAY_LOSS: TradingState.REDUCING, LOSS_STREAK: TradingState.REDUCING, DRAWDOWN: TradingState.HALTED}
+    {
+        DAY_LOSS: TradingState.REDUCING,
+        LOSS_STREAK: TradingState.REDUCING,
+        DRAWDOWN: TradingState.HALTED,
+        OPERATOR: TradingState.HALTED,
+    }
 )
 
 
@@ -34,6 +50,7 @@ class Halts:
     active: dict[str, LatchChanged] = field(default_factory=dict)
     losses_in_a_row: int = 0
     records: dict[str, Record] = field(default_factory=dict)
+    _lost_ns: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def state(self) -> TradingState:
@@ -46,15 +63,32 @@ class Halts:
     @property
     def names(self) -> tuple[str, ...]:
         """Active account-wide latches, sorted."""
-        return tuple(sorted(name for name in self.active if not name.startswith(STRATEGY_FAILED)))
+        return tuple(sorted(name for name in self.active if not name.startswith(OF_A_STRATEGY)))
+
+    @property
+    def clearable(self) -> tuple[str, ...]:
+        """Active latches that an operator's resume clears, sorted: a day's loss stands, a switch is switched."""
+        return tuple(sorted(n for n in self.active if n != DAY_LOSS and not n.startswith(STRATEGY_DISABLED)))
 
     def failed(self, strategy: str) -> bool:
         """Whether a strategy is halted because it raised."""
         return STRATEGY_FAILED + strategy in self.active
 
+    def disabled(self, strategy: str) -> bool:
+        """Whether an operator has switched a strategy off."""
+        return STRATEGY_DISABLED + strategy in self.active
+
+    def barred(self, strategy: str) -> bool:
+        """Whether a strategy may not enter, while the account may."""
+        return self.failed(strategy) or self.disabled(strategy)
+
     def record(self, strategy: str) -> Record:
         """A strategy's closed trades so far."""
         return self.records.get(strategy, Record())
+
+    def strategy_losses(self, strategy: str, since_ns: int) -> int:
+        """How many of a strategy's newest trades were losses in a row that closed since an instant."""
+        return sum(closed_ns >= since_ns for closed_ns in self._lost_ns.get(strategy, ()))
 
     def apply(self, change: LatchChanged) -> None:
         """Take over a latch's change, from here, from the store or from an operator. Repeats do nothing."""
@@ -119,6 +153,19 @@ class Halts:
         name = STRATEGY_FAILED + failed.strategy
         return self._set(LatchChanged(name, True, "the strategy raised", failed.error, "no exception", None, at_ns))
 
+    def by_operator(self, latch: str, who: str, why: str, at_ns: int) -> list[LatchChanged]:
+        """Latch until an operator clears it; nothing new when it is set already."""
+        return self._set(LatchChanged(latch, True, f"{who}: {why}", "", "", None, at_ns))
+
+    def clear(self, latch: str, who: str, why: str, at_ns: int) -> list[LatchChanged]:
+        """Clear a latch for an operator; nothing when it is not set."""
+        was = self.active.get(latch)
+        if was is None:
+            return []
+        change = LatchChanged(latch, False, f"{who}: {why}", was.observed, was.limit, was.until_date, at_ns)
+        self.apply(change)
+        return [change]
+
     def on_session(self, date: str, at_ns: int) -> list[LatchChanged]:
         """Clear the latches that end with this session's open."""
         due = [c for c in self.active.values() if c.until_date is not None and c.until_date <= date]
@@ -134,6 +181,11 @@ class Halts:
         net = trade.net_pnl_usd
         self.records[trade.strategy] = self.record(trade.strategy).add(net)
         self.losses_in_a_row = self.losses_in_a_row + 1 if net < 0 else 0
+        lost_ns = self._lost_ns.setdefault(trade.strategy, [])
+        if net < 0:
+            lost_ns.append(trade.closed_ns)
+        else:
+            lost_ns.clear()
 
     def _set(self, change: LatchChanged) -> list[LatchChanged]:
         if change.latch in self.active:

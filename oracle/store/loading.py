@@ -6,6 +6,7 @@ an actor folds itself; the per-strategy results are the one convenience.
 
 import heapq
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import TypeVar
@@ -23,6 +24,7 @@ from oracle.core.messages import (
     LatchChanged,
     LedgerSeeded,
     Message,
+    OperatorAnswered,
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
@@ -33,10 +35,12 @@ from oracle.core.messages import (
     TradeOpened,
 )
 from oracle.core.money import from_micros
-from oracle.store.rows import QUERIES, decoded, intent_of, message_of
+from oracle.store.rows import QUERIES, answer_of, decoded, intent_of, message_of
 
 M = TypeVar("M", bound=Message)
 Numbered = list[tuple[int, M]]
+# A union, not Message: a journal's snapshot is decoded by these types.
+Booked = LedgerSeeded | FeeCharged | SubmitOrder | OrderFilled | OrderClosed | ExitTriggered | TradeOpened | TradeClosed
 
 
 class StrategyResults(msgspec.Struct, frozen=True):
@@ -60,6 +64,8 @@ class Loaded(msgspec.Struct, frozen=True):
     and trades opened and closed) as one sequence. ``order_events`` are of all orders, because an execution can be told
     long after its order's end; ``phases`` are those of open trades only; ``intents`` are of the newest session;
     ``latch_events`` are all changes, ``latches`` the newest of each; ``equity`` is the newest mark of each kind.
+    ``submitted_ns`` and ``advanced_ns``: when each of ``submits`` and ``order_events`` was committed, UTC ns.
+    ``settled``: executions of others that the books hold, sorted; ``operator``: every answer to an operator.
     """
 
     token: str
@@ -68,7 +74,7 @@ class Loaded(msgspec.Struct, frozen=True):
     next_order_sequence: int
     seed: LedgerSeeded | None
     session: SessionOpened | None
-    books: tuple[Message, ...]
+    books: tuple[Booked, ...]
     submits: tuple[SubmitOrder, ...]
     order_events: tuple[OrderAdvanced, ...]
     order_ends: tuple[OrderClosed, ...]
@@ -85,11 +91,26 @@ class Loaded(msgspec.Struct, frozen=True):
     failures: tuple[StrategyFailed, ...]
     iv_history: tuple[DailyIvObserved, ...]
     results: tuple[StrategyResults, ...]
+    submitted_ns: tuple[int, ...] = ()
+    advanced_ns: tuple[int, ...] = ()
+    settled: tuple[str, ...] = ()
+    operator: tuple[OperatorAnswered, ...] = ()
 
     @property
     def last_equity(self) -> EquityMarked | None:
         """The newest equity mark of any kind, or None."""
         return self.equity[-1] if len(self.equity) else None
+
+    @property
+    def still_open(self) -> tuple[TradeOpened, ...]:
+        """Trades that are open. A late fill can open one again after its end, so ends are counted, not looked up."""
+        ends = Counter(trade.trade_id for trade in self.closed)
+        out = []
+        for trade in self.opened:
+            ends[trade.trade_id] -= 1
+            if ends[trade.trade_id] < 0:
+                out.append(trade)
+        return tuple(out)
 
     @property
     def working(self) -> tuple[SubmitOrder, ...]:
@@ -121,7 +142,7 @@ def _load(db: sqlite3.Connection) -> Loaded:
     triggered = _read(db, "load_triggered", lambda row: message_of(ExitTriggered, row))
     fees = _read(db, "load_fees", lambda row: message_of(FeeCharged, row))
     session = db.execute(QUERIES["load_session"]).fetchone()
-    sources: tuple[Sequence[tuple[int, Message]], ...] = (seeds, submits, ends, fills, opened, closed, triggered, fees)
+    sources: tuple[Sequence[tuple[int, Booked]], ...] = (seeds, submits, ends, fills, opened, closed, triggered, fees)
     books = heapq.merge(*sources, key=lambda pair: pair[0])
     return Loaded(
         token=_meta(db, "instance_token"),
@@ -147,6 +168,10 @@ def _load(db: sqlite3.Connection) -> Loaded:
         failures=_list(db, "load_failures", StrategyFailed),
         iv_history=tuple(message_of(DailyIvObserved, row) for row in db.execute(QUERIES["load_iv"])),
         results=tuple(_results(row) for row in db.execute(QUERIES["load_results"])),
+        submitted_ns=_times(db, "load_submits"),
+        advanced_ns=_times(db, "load_order_events"),
+        settled=tuple(row["execution_id"] for row in db.execute(QUERIES["load_settled"])),
+        operator=_messages(_read(db, "load_operator_answers", answer_of)),
     )
 
 
@@ -160,6 +185,10 @@ def _read(db: sqlite3.Connection, name: str, build: Callable[[sqlite3.Row], M]) 
 
 def _list(db: sqlite3.Connection, name: str, kind: type[M]) -> tuple[M, ...]:
     return tuple(message_of(kind, row) for row in db.execute(QUERIES[name]))
+
+
+def _times(db: sqlite3.Connection, name: str) -> tuple[int, ...]:
+    return tuple(row["recorded_ns"] for row in db.execute(QUERIES[name]))
 
 
 def _messages(numbered: Numbered[M]) -> tuple[M, ...]:

@@ -24,11 +24,12 @@ SELECT max(newest) FROM (
     UNION ALL SELECT max(log_id) FROM latch_events
     UNION ALL SELECT max(log_id) FROM reconciliations
     UNION ALL SELECT max(log_id) FROM strategy_failures
+    UNION ALL SELECT max(log_id) FROM operator_answers
 );
 
 -- name: insert_seed
-INSERT INTO account_seed (only, log_id, cash_micros, equity_micros, at_ns)
-VALUES (1, :log_id, :cash_micros, :equity_micros, :at_ns);
+INSERT INTO account_seed (only, log_id, cash_micros, equity_micros, at_ns, turn_seq)
+VALUES (1, :log_id, :cash_micros, :equity_micros, :at_ns, :turn_seq);
 
 -- name: insert_fee
 INSERT INTO fees (log_id, activity_id, symbol, amount_micros, text, at_ns, in_opening_cash, turn_seq, recorded_ns)
@@ -146,6 +147,32 @@ VALUES (:log_id, :at_ns, :reason, :differences, :turn_seq, :recorded_ns);
 INSERT INTO strategy_failures (log_id, strategy, error, turn_seq, recorded_ns)
 VALUES (:log_id, :strategy, :error, :turn_seq, :recorded_ns);
 
+-- name: insert_operator_answer
+INSERT INTO operator_answers (log_id, request_id, action, who, why, ok, done, text, facts, at_ns, turn_seq, recorded_ns)
+VALUES (:log_id, :request_id, :action, :who, :why, :ok, :done, :text, :facts, :at_ns, :turn_seq, :recorded_ns);
+
+-- name: insert_adopted_execution
+INSERT INTO adopted_executions (execution_id, log_id, order_id) VALUES (:execution_id, :log_id, :order_id);
+
+-- name: load_operator_answers
+SELECT * FROM operator_answers ORDER BY log_id;
+
+-- name: load_settled
+SELECT execution_id FROM adopted_executions
+UNION SELECT f.execution_id FROM foreign_executions f JOIN account_seed s
+    ON f.recorded_ns < s.at_ns OR (f.recorded_ns = s.at_ns AND f.turn_seq <= coalesce(s.turn_seq, f.turn_seq))
+ORDER BY execution_id;
+
+-- name: read_operator_answers
+SELECT * FROM operator_answers ORDER BY log_id DESC LIMIT :limit;
+
+-- name: read_unsettled
+SELECT f.* FROM foreign_executions f
+WHERE NOT EXISTS (SELECT 1 FROM account_seed s WHERE f.recorded_ns < s.at_ns
+        OR (f.recorded_ns = s.at_ns AND f.turn_seq <= coalesce(s.turn_seq, f.turn_seq)))
+    AND NOT EXISTS (SELECT 1 FROM adopted_executions a WHERE a.execution_id = f.execution_id)
+ORDER BY f.log_id DESC LIMIT :limit;
+
 -- name: load_next_sequence
 SELECT coalesce(max(sequence), 0) + 1 FROM orders;
 
@@ -153,7 +180,7 @@ SELECT coalesce(max(sequence), 0) + 1 FROM orders;
 SELECT * FROM account_seed;
 
 -- name: load_submits
-SELECT log_id, message FROM orders ORDER BY log_id;
+SELECT log_id, message, recorded_ns FROM orders ORDER BY log_id;
 
 -- name: load_order_ends
 SELECT closed_log_id AS log_id, order_id, trade_id, purpose, closed_filled AS filled, contracts, end_reason AS "end"

@@ -123,6 +123,16 @@ def sessions(db: sqlite3.Connection, *, limit: int = 20) -> list[Facts]:
     return [_facts(row) for row in db.execute(QUERIES["read_sessions"], {"limit": limit})]
 
 
+def interventions(db: sqlite3.Connection, *, limit: int = 50) -> list[Facts]:
+    """What operators asked for and what it came to, newest first."""
+    return [_facts(row) for row in db.execute(QUERIES["read_operator_answers"], {"limit": limit})]
+
+
+def unsettled(db: sqlite3.Connection, *, limit: int = 50) -> list[Facts]:
+    """Executions of others that the books do not hold, newest first: adopting them ends the difference."""
+    return [_facts(row) for row in db.execute(QUERIES["read_unsettled"], {"limit": limit})]
+
+
 def status(db: sqlite3.Connection) -> Facts:
     """What the books say now: mode, newest session and equity, active latches, open work, last reconcile."""
     latest = {name: db.execute(QUERIES[f"read_last_{name}"]).fetchone() for name in ("equity", "session", "reconcile")}

@@ -26,9 +26,11 @@ from oracle.core.messages import (
     LatchChanged,
     LedgerSeeded,
     Message,
+    OperatorAnswered,
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
+    PositionAdopted,
     Reconciled,
     SessionClosed,
     SessionOpened,
@@ -138,6 +140,12 @@ def intent_of(row: sqlite3.Row) -> Intent:
     return converted(Intent, values)
 
 
+def answer_of(row: sqlite3.Row) -> OperatorAnswered:
+    """Rebuild an operator's answer, whose facts are JSON."""
+    values = {name: row[name] for name in OperatorAnswered.__struct_fields__}
+    return converted(OperatorAnswered, {**values, "facts": msgspec.json.decode(values["facts"])})
+
+
 # ----------------------------------------------------------------------------------------------------- writers
 
 
@@ -224,6 +232,17 @@ def _write_latch(db: sqlite3.Connection, message: LatchChanged, stamp: Stamp) ->
     _run(db, "set_latch", row)
 
 
+def _write_adopted(db: sqlite3.Connection, message: PositionAdopted, stamp: Stamp) -> None:
+    """An adopted order has its decision in the same tables as any other; its fills and end follow as messages."""
+    if message.intent is not None and message.approved is not None:
+        _plain("insert_intent")(db, message.intent, stamp)
+        _write_approved(db, message.approved, stamp)
+    _write_submit(db, message.order, stamp)
+    for execution_id in message.covers:
+        row = {"execution_id": execution_id, "log_id": stamp.log_id, "order_id": message.order.order_id}
+        _run(db, "insert_adopted_execution", row)
+
+
 Writer = Callable[[sqlite3.Connection, Any, Stamp], None]
 
 WRITERS: Mapping[type[Message], Writer] = {
@@ -248,4 +267,6 @@ WRITERS: Mapping[type[Message], Writer] = {
     DailyIvObserved: _plain("put_iv"),
     Reconciled: _plain("insert_reconciliation"),
     StrategyFailed: _plain("insert_strategy_failure"),
+    OperatorAnswered: _plain("insert_operator_answer"),
+    PositionAdopted: _write_adopted,
 }

@@ -1,0 +1,95 @@
+"""``oracle trade``: ask a strategy and risk what they would do now, and send it on a yes.
+
+Inputs: a strategy's name, the running daemon. Outputs: the intent, the decision with every figure, and after a yes what
+became of it. Nothing is sent without a yes on a terminal or ``--yes``.
+"""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from oracle.cli.control import EXIT_NO, WhyOption, ask_daemon, show
+from oracle.cli.options import DEFAULT_STATE, JsonOption, StateOption
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def trade(
+    strategy: Annotated[str, typer.Argument(help="Its name, e.g. opening_range_breakout.")],
+    symbol: Annotated[
+        str | None, typer.Option("--symbol", help="One underlying; default all that it watches.", show_default=False)
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Send without asking; for scripts.")] = False,
+    why: WhyOption = "",
+    state: StateOption = DEFAULT_STATE,
+    json: JsonOption = False,
+) -> None:
+    """Evaluate a strategy now, show its intent and the risk decision, and send it on a yes.
+
+    Looking changes nothing. What is sent goes through the same risk gate again, on the prices of that moment; if the
+    strategy has chosen another contract by then, nothing is sent. --json asks nothing: it sends only with --yes.
+    """
+    from rich.console import Console
+
+    from oracle.core.control import Evaluate, Trade
+
+    console = Console(highlight=False, soft_wrap=True)
+    seen = ask_daemon(state, Evaluate(strategy, symbol), why, 15.0)
+    verdicts = seen.facts.get("verdicts", [])
+    ready = [v for v in verdicts if v["verdict"] == "intent" and v["decision"]["approved"]]
+    if not seen.ok or (json and not (yes and ready)):
+        show(seen, json)
+        if yes:
+            raise typer.Exit(EXIT_NO)
+        return
+    if not json:
+        console.print(seen.text, markup=False)
+        for verdict in verdicts:
+            _picture(console, verdict)
+    if not ready:
+        if yes:
+            raise typer.Exit(EXIT_NO)
+        return
+    for verdict in ready:
+        if _is_wanted(verdict, yes):
+            show(ask_daemon(state, Trade(strategy, verdict["symbol"], verdict["contract"]), why, 15.0), json)
+
+
+def _is_wanted(verdict: dict[str, Any], yes: bool) -> bool:
+    """Whether a person says yes; without a terminal and without --yes the answer is no."""
+    if yes:
+        return True
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        print(f"not sent: no terminal to ask on; add --yes to send {verdict['contract']}")
+        return False
+    return typer.confirm(f"send it: buy {verdict['decision']['contracts']} {verdict['contract']}?", default=False)
+
+
+def _picture(console: "Console", verdict: dict[str, Any]) -> None:
+    """One underlying: why not, or what, at what size and what it may cost."""
+    if verdict["verdict"] != "intent":
+        word = verdict["reason"].replace("_", " ")
+        missing = "no data: " if verdict["verdict"] == "no_data" else ""
+        console.print(f"  {verdict['symbol']}: {missing}{word}", markup=False)
+        return
+    decision, plan = verdict["decision"], verdict["exit_plan"]
+    console.print(f"  {verdict['symbol']}: {verdict['reason']}", style="bold", markup=False)
+    quote = f"{verdict['bid_usd']} x {verdict['ask_usd']}"
+    console.print(f"    {verdict['side']} {verdict['contract']}, quoted {quote}, confidence {verdict['confidence']:g}")
+    target = plan["target_fraction"]
+    ends = f"stop -{plan['stop_fraction']:.0%}" + ("" if target is None else f", target +{target:.0%}")
+    console.print(f"    exits: {ends}", markup=False)
+    if decision["approved"]:
+        console.print(
+            f"    risk says yes: {decision['contracts']} contracts (bound by {decision['bound_by']}), at most "
+            f"{decision['worst_price_usd']} USD each; planned risk {decision['planned_risk_usd']} USD, worst case "
+            f"{decision['worst_case_usd']} USD of {decision['equity_usd']} USD", style="green", markup=False,
+        )  # fmt: skip
+        return
+    console.print("    risk says no:", style="red")
+    for refusal in decision["refusals"]:
+        console.print(f"      {refusal['rule']}: {refusal['observed']} (limit {refusal['limit']})", markup=False)
+    if decision["equity_needed_usd"] is not None:
+        console.print(f"      one contract needs an equity of {decision['equity_needed_usd']} USD", markup=False)

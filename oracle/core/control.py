@@ -1,0 +1,83 @@
+"""What an operator may ask of a running daemon: one frozen struct for each request, told apart by ``action``.
+
+Inputs: the control socket's JSON, or the journal. Outputs: the ``ask`` of an ``OperatorRequested``. Who asked, and
+why, stand beside it. Invariant: plain values only, each with a limit; nothing here can name a price or a size.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+Fraction = Annotated[float, msgspec.Meta(gt=0, le=1)]
+Clock = Annotated[str, msgspec.Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+
+
+class _Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="action"):
+    """Base of all requests."""
+
+
+class Halt(_Ask, frozen=True, tag="halt"):
+    """Stop entries until a resume, take working entries back, and confirm it from the broker's records."""
+
+
+class Resume(_Ask, frozen=True, tag="resume"):
+    """Clear one latch, or all that an operator may clear."""
+
+    latch: Name | None = None
+
+
+class Flatten(_Ask, frozen=True, tag="flatten"):
+    """Halt, close every open trade, and confirm from the broker's records that nothing is left."""
+
+
+class Switch(_Ask, frozen=True, tag="switch"):
+    """Let a strategy enter trades, or not; its exits go on either way."""
+
+    strategy: Name
+    enabled: bool
+
+
+class Reconcile(_Ask, frozen=True, tag="reconcile"):
+    """Read the account now and compare."""
+
+
+class AdoptPosition(_Ask, frozen=True, tag="adopt_position"):
+    """Take what others did in these contracts into the books, with an exit plan for what is held.
+
+    Fractions are of the entry premium. ``flat_at`` is New York time on the contract's last trading day.
+    """
+
+    symbols: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1, max_length=50)]
+    stop_fraction: Fraction
+    target_fraction: Annotated[float, msgspec.Meta(gt=0, le=100)] | None = None
+    flat_at: Clock = "15:00"
+
+
+class AdoptOrder(_Ask, frozen=True, tag="adopt_order"):
+    """Take an order that is not ours under control: it is cancelled, and what it filled can be adopted."""
+
+    client_order_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+
+
+class Evaluate(_Ask, frozen=True, tag="evaluate"):
+    """Ask a strategy what it would do now, and risk what it would say. Changes nothing."""
+
+    strategy: Name
+    symbol: Name | None = None
+
+
+class Trade(_Ask, frozen=True, tag="trade"):
+    """Send what a strategy wants now, if it is still the contract that a person has said yes to."""
+
+    strategy: Name
+    symbol: Name
+    contract: Name
+
+
+Ask = Halt | Resume | Flatten | Switch | Reconcile | AdoptPosition | AdoptOrder | Evaluate | Trade
+
+
+def action_of(ask: Ask) -> str:
+    """The request's word."""
+    return str(type(ask).__struct_config__.tag)

@@ -1,0 +1,93 @@
+"""Flatten an account with nothing but its keys: no daemon, no database, the broker's REST alone.
+
+Inputs: an account's addresses and credentials. Output: an answer that says what the broker shows afterwards. Invariant:
+"flat" is said only after the broker has shown no position and no open order.
+"""
+
+import asyncio
+from typing import Any
+
+from oracle.alpaca import wire
+from oracle.alpaca.rest import RestClient, must
+from oracle.connect import Account
+from oracle.console.control import ControlAnswer
+from oracle.core.errors import ConfigurationError, RemoteError, TransientError
+
+LOOK_EVERY_S = 0.5
+# A close that has not filled for so long is asked for again, after its order has been cancelled.
+AGAIN_EVERY_S = 10.0
+
+
+async def flatten_account(account: Account, wait_s: float) -> ControlAnswer:
+    """Cancel every order and close every position, whoever made them, and wait until the broker shows neither.
+
+    Raises:
+        ConfigurationError: the broker refuses the key.
+        RemoteError: the broker cannot be reached.
+    """
+    loop = asyncio.get_running_loop()
+    end_s, again_s = loop.time() + wait_s, 0.0
+    problems: list[str] = []
+    async with RestClient(*account) as rest:
+        while True:
+            # Closing does not wait for looking: an account that cannot be read may still take a cancel.
+            if loop.time() >= again_s:
+                problems = await _close(rest)
+                again_s = loop.time() + AGAIN_EVERY_S
+            late = loop.time() >= end_s
+            try:
+                shown = await _shown(rest)
+            except TransientError as error:
+                if late:
+                    raise RemoteError(f"{account[0].trading_url} cannot be asked ({error}); nothing is known") from None
+            else:
+                held, left = len(shown["positions"]), len(shown["orders"])
+                if held == left == 0:
+                    flat = "flat: the broker shows no position and no open order"
+                    return ControlAnswer(True, flat, "flatten", facts=shown)
+                if late:
+                    text = "; ".join([f"not flat after {wait_s:g} s: {held} positions, {left} open orders", *problems])
+                    return ControlAnswer(False, text, "flatten", done=False, facts=shown)
+            await asyncio.sleep(LOOK_EVERY_S)
+
+
+async def _close(rest: RestClient) -> list[str]:
+    """Ask for everything once; what the broker refuses is told, not raised."""
+    cancelled = await rest.trading("DELETE", wire.ORDERS_PATH)
+    closed = await rest.trading("DELETE", wire.POSITIONS_PATH, {"cancel_orders": "true"})
+    problems = [reply.text for reply in (cancelled, closed) if not reply.ok]
+    for row in closed.body if isinstance(closed.body, list) else ():
+        if isinstance(row, dict) and row.get("status") != 200:
+            body = row.get("body")
+            why = body.get("message") if isinstance(body, dict) else None
+            problems.append(f"{row.get('symbol')}: {why or row.get('status')}")
+    return problems
+
+
+async def _shown(rest: RestClient) -> dict[str, Any]:
+    """What the broker's records show now, in the form of the daemon's answers."""
+    held = await rest.trading("GET", wire.POSITIONS_PATH)
+    if held.status in (401, 403):
+        raise ConfigurationError("alpaca.key", f"refused (HTTP {held.status})", "check key and secret")
+    query = {"status": "open", "limit": str(wire.ORDER_PAGE_LIMIT)}
+    open_orders = await rest.trading("GET", wire.ORDERS_PATH, query)
+    positions, orders = must(held, "positions"), must(open_orders, "open orders")
+    if not isinstance(positions, list) or not isinstance(orders, list):
+        raise RemoteError("the broker's answer is not a list")
+    return {
+        "positions": [
+            {
+                "symbol": p.get("symbol"), "qty": p.get("qty"), "avg_price_usd": p.get("avg_entry_price"),
+                "trade_id": None, "ours": False,
+            }
+            for p in positions
+        ],
+        "orders": [
+            {
+                "client_order_id": o.get("client_order_id"), "symbol": o.get("symbol"), "qty": o.get("qty"),
+                "side": o.get("side"), "status": o.get("status"), "ours": False,
+            }
+            for o in orders
+        ],
+        "executions": [],
+    }  # fmt: skip
