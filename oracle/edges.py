@@ -14,11 +14,12 @@ import structlog
 from oracle.alpaca import wire
 from oracle.alpaca.broker import Broker
 from oracle.alpaca.conflate import Conflator
-from oracle.alpaca.feeds import OptionFeed, StockFeed, TradingFeed
+from oracle.alpaca.feeds import OptionFeed, StockFeed
 from oracle.alpaca.gateway import Gateway
 from oracle.alpaca.marketdata import MarketData
 from oracle.alpaca.ratebudget import RateBudget
 from oracle.alpaca.rest import RestClient
+from oracle.alpaca.tradingfeed import TradingFeed
 from oracle.core.errors import ConfigurationError, InvariantError, TransientError
 from oracle.core.messages import (
     ChainReadFailed,

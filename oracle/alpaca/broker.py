@@ -1,12 +1,15 @@
-"""The worker that carries the core's broker effects out, one by one, and brings their results back.
+"""The worker that carries the core's broker effects out and brings their results back.
 
 Inputs: (sequence, effect) in the order of the core's turns. Outputs: result messages to a sink, with the sequence of
-the turn that asked. Orders and cancels leave strictly first in, first out: a cancel must not overtake the order that
-it cancels, nor an exit the cancel before it. Reads have a lane of their own, so that a slow one never delays an exit.
+the turn that asked. Orders and cancels start first in, first out; several orders may await their answers at once, but
+a cancel goes alone, so that it cannot overtake the order that it cancels nor an exit the cancel before it, and an
+order waits for those of the other side of its contract. Reads have a lane of their own and never delay an exit.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from oracle.alpaca.gateway import Gateway
 from oracle.alpaca.ratebudget import RateBudget
@@ -25,10 +28,60 @@ from oracle.core.messages import (
 )
 
 BrokerEffect = SendOrder | SendCancel | LookUpOrder | ReadAccount
-Lane = asyncio.Queue[tuple[int, BrokerEffect]]
 ResultSink = Callable[[int, Message], None]
-ACCOUNT_READ_REQUESTS = 6
+ACCOUNT_READ_REQUESTS = 7
 QUEUE_LIMIT = 10_000
+# So many orders may await their answers at once: a burst of exits must not take a round trip for each of them.
+ORDERS_AT_ONCE = 8
+
+
+class Lane:
+    """Effects that start in order; ``at_once`` of them may be under way."""
+
+    __slots__ = ("_at_once", "_carry_out", "_group", "_number", "_under_way", "_waiting")
+
+    def __init__(self, at_once: int, carry_out: Callable[[int, BrokerEffect], Coroutine[Any, Any, None]]) -> None:
+        self._at_once = at_once
+        self._carry_out = carry_out
+        self._waiting: deque[tuple[int, BrokerEffect]] = deque()
+        self._under_way: dict[int, BrokerEffect] = {}
+        self._number = 0
+        self._group: asyncio.TaskGroup | None = None
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, sequence: int, effect: BrokerEffect) -> None:
+        """Take an effect; it starts at once when nothing is in its way."""
+        self._waiting.append((sequence, effect))
+        self._start()
+
+    def open(self, group: asyncio.TaskGroup) -> None:
+        """Begin to start effects, as tasks of this group."""
+        self._group = group
+        self._start()
+
+    def _start(self) -> None:
+        while self._group is not None and self._waiting and self._may_start(self._waiting[0][1]):
+            sequence, effect = self._waiting.popleft()
+            self._number += 1
+            self._under_way[self._number] = effect
+            self._group.create_task(self._one(self._number, sequence, effect))
+
+    def _may_start(self, effect: BrokerEffect) -> bool:
+        if not self._under_way:
+            return True
+        if len(self._under_way) >= self._at_once or not isinstance(effect, SendOrder):
+            return False
+        return all(
+            isinstance(other, SendOrder) and (other.symbol != effect.symbol or other.side is effect.side)
+            for other in self._under_way.values()
+        )
+
+    async def _one(self, number: int, sequence: int, effect: BrokerEffect) -> None:
+        await self._carry_out(sequence, effect)
+        del self._under_way[number]
+        self._start()
 
 
 class Broker:
@@ -39,8 +92,8 @@ class Broker:
         budget: requests per minute; an effect that it refuses returns THROTTLED without having been sent.
         sink: called on the loop with (sequence of the request, result).
         now_ns: business time.
-        reads_apart: whether reads run beside orders. A paced exchange answers at once and its days must repeat, so
-            there one lane keeps what a read sees independent of the race.
+        reads_apart: whether reads run beside orders, and orders beside each other. A paced exchange answers at once
+            and its days must repeat, so there one effect at a time keeps what each sees independent of the race.
     """
 
     def __init__(
@@ -55,8 +108,8 @@ class Broker:
         self._budget = budget
         self._sink = sink
         self._now_ns = now_ns
-        self._orders: Lane = asyncio.Queue(QUEUE_LIMIT)
-        self._reads: Lane = asyncio.Queue(QUEUE_LIMIT) if reads_apart else self._orders
+        self._orders = Lane(ORDERS_AT_ONCE if reads_apart else 1, self._carry_out)
+        self._reads = Lane(1, self._carry_out) if reads_apart else self._orders
         self._in_flight = 0
 
     @property
@@ -69,25 +122,27 @@ class Broker:
         if not isinstance(effect, SendOrder | SendCancel | LookUpOrder | ReadAccount):
             raise ProtocolError(f"{type(effect).__name__} is not an effect of the broker")
         lane = self._orders if isinstance(effect, SendOrder | SendCancel) else self._reads
-        try:
-            lane.put_nowait((sequence, effect))
-        except asyncio.QueueFull:
-            raise ProtocolError(f"broker: more than {QUEUE_LIMIT} effects are waiting") from None
+        if len(lane) >= QUEUE_LIMIT:
+            raise ProtocolError(f"broker: more than {QUEUE_LIMIT} effects are waiting")
         self._in_flight += 1
+        lane.put(sequence, effect)
 
     async def run(self) -> None:
         """Carry effects out until cancelled."""
-        if self._reads is self._orders:
-            await self._work(self._orders)
-        else:
-            await asyncio.gather(self._work(self._orders), self._work(self._reads))
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._orders.open(group)
+                if self._reads is not self._orders:
+                    self._reads.open(group)
+                await asyncio.Event().wait()
+        except BaseExceptionGroup as faults:
+            # What ends the process is the fault itself, which says whose it is.
+            raise faults.exceptions[0] from None
 
-    async def _work(self, lane: Lane) -> None:
-        while True:
-            sequence, effect = await lane.get()
-            result = await self._perform(effect)
-            self._sink(sequence, result)
-            self._in_flight -= 1
+    async def _carry_out(self, sequence: int, effect: BrokerEffect) -> None:
+        result = await self._perform(effect)
+        self._sink(sequence, result)
+        self._in_flight -= 1
 
     async def _perform(self, effect: BrokerEffect) -> Message:
         urgent = not (isinstance(effect, ReadAccount) or (isinstance(effect, SendOrder) and not effect.reducing))

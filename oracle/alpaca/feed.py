@@ -73,7 +73,9 @@ class SupervisedFeed(ABC):
         self._connection: Connection | None = None
         self._connect_wanted = asyncio.Event()
         self._close_wanted: asyncio.Future[Failure] | None = None
+        # Bounded by what can be asked: a subscription that waits serves every later wish for one.
         self._jobs: asyncio.Queue[Subscribe | Backfill] = asyncio.Queue()
+        self._subscribe_waits = False
         self._working = 0
         self._ack: asyncio.Future[dict[str, Any]] | None = None
         self._ended: Failure | None = None
@@ -175,6 +177,7 @@ class SupervisedFeed(ABC):
         while True:
             job = await self._jobs.get()
             if isinstance(job, Subscribe):
+                self._subscribe_waits = False
                 try:
                     await self._subscribe(connection)
                 except DeniedError as error:
@@ -202,7 +205,7 @@ class SupervisedFeed(ABC):
     def _drop_jobs(self) -> None:
         while not self._jobs.empty():
             self._jobs.get_nowait()
-        self._working = 0
+        self._working, self._subscribe_waits = 0, False
         self._ack = None
 
     # --------------------------------------------------------------------------------------------------- actions
@@ -221,7 +224,8 @@ class SupervisedFeed(ABC):
                     self._close_wanted.set_result(action.failure)
             elif isinstance(action, Alarm):
                 self._log.error("feed_alarm", reason=action.text)
-            else:
+            elif not (isinstance(action, Subscribe) and self._subscribe_waits):
+                self._subscribe_waits = self._subscribe_waits or isinstance(action, Subscribe)
                 self._jobs.put_nowait(action)
                 self._working += 1
 

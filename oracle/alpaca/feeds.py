@@ -1,6 +1,6 @@
-"""The stock, option and trading feeds: what each subscribes to, how its messages become the core's.
+"""The stock and option feeds: what each subscribes to, how its messages become the core's.
 
-Inputs: raw frames. Outputs: Bar, UpdatedBar, TradingStatus, OrderReported, ExecutionReported to the sink; quotes to the
+Inputs: raw frames. Outputs: Bar, UpdatedBar, TradingStatus to the sink; quotes to the
 conflator. Invariants: no bar is missing between the last one seen and LIVE; ``received`` counts every data message of
 the connection, malformed ones too (docs/pacing.md, rule 1).
 """
@@ -11,16 +11,15 @@ from typing import Any
 from oracle.alpaca import wire
 from oracle.alpaca.bargate import MINUTE_NS, BarGate
 from oracle.alpaca.conflate import Conflator
-from oracle.alpaca.failures import Failure, Kind
 from oracle.alpaca.feed import BusinessTimers, DeniedError, MessageSink, SupervisedFeed
 from oracle.alpaca.fields import MalformedError
 from oracle.alpaca.marketdata import MarketData
-from oracle.alpaca.streams import Connection, OptionConnection, StockConnection, TradingConnection
-from oracle.alpaca.supervisor import Supervisor
-from oracle.alpaca.translate import bar_from, quote_from, status_from, trade_update, updated_bar_from
+from oracle.alpaca.streams import Connection, OptionConnection, StockConnection, Undecodable
+from oracle.alpaca.supervisor import Phase, Supervisor
+from oracle.alpaca.translate import bar_from, quote_from, status_from, updated_bar_from
 from oracle.core.errors import ConfigurationError, ProtocolError, TransientError
 from oracle.core.messages import Bar, Feed
-from oracle.core.sessions import SessionTable
+from oracle.core.sessions import NS, SessionTable
 
 STALE_AFTER_S = 12.0
 _DATA = wire.DATA_TYPES
@@ -45,6 +44,9 @@ def denied_text(asked: Mapping[str, Collection[str]], ack: Mapping[str, Any]) ->
 
 class StockFeed(SupervisedFeed):
     """Quotes, bars, updated bars and statuses of stocks. The canary is one symbol's quotes.
+
+    A live connection can leave bars out too. A bar that comes after a hole, and the canary's bar that is overdue while
+    its quotes go on, are gaps: the missing minutes are fetched, as after a cut, before the feed is LIVE again.
 
     Args:
         symbols: what to subscribe to.
@@ -74,6 +76,7 @@ class StockFeed(SupervisedFeed):
         self._symbols = tuple(sorted(set(symbols)))
         self._table, self._history, self._quotes, self._canary = table, history, quotes, canary
         self._archive_tries = 0
+        self._overdue_ns, self._next_look_ns = round(stale_after_s * NS), 0
         self.gate = BarGate()
 
     async def warm_up(self, symbols: Collection[str], start_ns: int, end_ns: int) -> int:
@@ -119,6 +122,33 @@ class StockFeed(SupervisedFeed):
         self._archive_tries = 0
         self._fill(fetched, now_ns)
 
+    def note_alive(self) -> None:
+        """Also look whether the canary's bar of the last minute is overdue."""
+        super().note_alive()
+        now_ns = self._timers.now_ns()
+        if now_ns < self._next_look_ns or self.supervisor.phase is not Phase.LIVE:
+            return
+        start_ns = (now_ns - self._overdue_ns) // MINUTE_NS * MINUTE_NS - MINUTE_NS
+        self._next_look_ns = start_ns + 2 * MINUTE_NS + self._overdue_ns
+        last_ns = self.gate.last_start(self._canary)
+        if last_ns is not None and last_ns < start_ns and self._table.open_at(start_ns) is not None:
+            self._miss(f"no bar of {self._canary} for the minute that ended {(now_ns - start_ns) // NS - 60} s ago")
+
+    def _look_for_hole(self, bar: Bar) -> None:
+        """Whether minutes of this session are missing between a symbol's last bar and this one."""
+        last_ns = self.gate.last_start(bar.symbol)
+        if self.supervisor.phase is not Phase.LIVE or last_ns is None or bar.start_ns <= last_ns + MINUTE_NS:
+            return
+        session = self._table.open_at(bar.start_ns)
+        if session is not None and bar.start_ns > max(last_ns + MINUTE_NS, session.open_ns):
+            missing = (bar.start_ns - max(last_ns + MINUTE_NS, session.open_ns)) // MINUTE_NS
+            self._miss(f"{missing} bars of {bar.symbol} did not come")
+
+    def _miss(self, text: str) -> None:
+        """Hold bars back until what is missing has been fetched."""
+        self.gate.hold()
+        self._perform(self.supervisor.gap(self._timers.now_ns(), text))
+
     def _fill(self, fetched: list[Bar], at_ns: int) -> int:
         bars = self.gate.fill(fetched, at_ns)
         for bar in bars:
@@ -142,6 +172,7 @@ class StockFeed(SupervisedFeed):
 
     def _on_message(self, raw: Any) -> None:
         if not isinstance(raw, dict):
+            self.received += isinstance(raw, Undecodable)
             raise MalformedError("frame", "element", f"{str(raw)[:80]!r} is not a message")
         word = raw.get("T")
         if word in _DATA:
@@ -151,7 +182,9 @@ class StockFeed(SupervisedFeed):
             if raw["S"] == self._canary:
                 self._heard = True
         elif word == "b":
-            bar = self.gate.offer(bar_from(raw))
+            offered = bar_from(raw)
+            self._look_for_hole(offered)
+            bar = self.gate.offer(offered)
             if bar is not None:
                 self._emit(bar)
         elif word == "u":
@@ -242,6 +275,7 @@ class OptionFeed(SupervisedFeed):
         for raw in messages:
             try:
                 if type(raw) is not dict:
+                    self.received += isinstance(raw, Undecodable)
                     raise MalformedError("frame", "element", f"{str(raw)[:80]!r} is not a message")
                 if raw.get("T") == "q":
                     self.received += 1
@@ -291,59 +325,4 @@ def _unsubscribing(connection: Connection, symbols: frozenset[str]) -> Callable[
     return lambda: connection.unsubscribe("quotes", symbols)
 
 
-class TradingFeed(SupervisedFeed):
-    """Updates of the account's orders. Quiet is its normal state, so only pings watch it."""
-
-    def __init__(
-        self,
-        endpoints: wire.Endpoints,
-        credentials: wire.Credentials,
-        *,
-        table: SessionTable,
-        timers: BusinessTimers,
-        sink: MessageSink,
-    ) -> None:
-        super().__init__(Supervisor(Feed.TRADING, table, None), timers, sink)
-        self._url, self._credentials = endpoints.trading_stream_url, credentials
-
-    def _connect(self) -> Connection:
-        return TradingConnection(self._url, self._credentials, self._frame)
-
-    async def _subscribe(self, connection: Connection) -> None:
-        asked = {"streams": ("trade_updates",)}
-        ack = await self._acknowledged(lambda: connection.subscribe(asked))
-        text = denied_text(asked, ack)
-        if text:
-            raise DeniedError(text)
-
-    def _on_frame(self, messages: list[Any]) -> None:
-        for raw in messages:
-            stream = raw.get("stream") if isinstance(raw, dict) else None
-            if stream == "trade_updates":
-                self.received += 1
-                self._on_update(raw.get("data"))
-            elif stream == "listening":
-                data = raw.get("data")
-                self._on_ack(data if isinstance(data, dict) else {})
-            elif isinstance(raw, dict) and raw.get("action") == "error":
-                data = raw.get("data")
-                text = data.get("error_message") if isinstance(data, dict) else None
-                self._end(Failure(Kind.SERVER, str(text or "error without a message")[:200]))
-            else:
-                self.rejections.note("frame.unknown_type", str(raw)[:80])
-
-    def _on_update(self, data: Any) -> None:
-        """Emit an update. One that cannot be read is told as a new LIVE, upon which the account is read again."""
-        try:
-            messages, problems = trade_update(data)
-        except MalformedError as error:
-            messages, problems = [], [error]
-        for message in messages:
-            self._sink(self.feed, message)
-        for problem in problems:
-            self._malformed(problem)
-        if problems:
-            self._perform(self.supervisor.unreadable(f"a trade update could not be read: {problems[0]}"))
-
-
-__all__ = ["MINUTE_NS", "OptionFeed", "StockFeed", "TradingFeed", "denied_text", "subscription_steps"]
+__all__ = ["MINUTE_NS", "OptionFeed", "StockFeed", "denied_text", "subscription_steps"]

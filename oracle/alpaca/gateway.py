@@ -37,6 +37,8 @@ _CONSISTENT_READS = 3
 _MAX_PAGES = 50
 _MAX_SINGLE_READS = 20
 _DAY_NS = 86_400_000_000_000
+# A fee is told by its date alone, mostly on the day after: it is asked for by whole days, and known by its id.
+_FEE_DAYS = 7
 
 
 class Gateway:
@@ -102,16 +104,17 @@ class Gateway:
         """
         problem = "the account kept changing while it was read"
         try:
-            rows = await self._activities(request.fills_since_ns)
+            rows = await self._activities(wire.FILL_ACTIVITY, request.fills_since_ns)
             for _ in range(_CONSISTENT_READS):
-                account, positions, orders = await asyncio.gather(
+                account, positions, orders, fees = await asyncio.gather(
                     self._rest.trading("GET", wire.ACCOUNT_PATH),
                     self._rest.trading("GET", wire.POSITIONS_PATH),
                     self._open_orders(),
+                    self._activities(wire.FEE_ACTIVITY, fees_since_ns(request.fills_since_ns)),
                 )
-                again = await self._activities(request.fills_since_ns)
+                again = await self._activities(wire.FILL_ACTIVITY, request.fills_since_ns)
                 if len(again) == len(rows):
-                    return await self._report(account, positions, orders, again, request.fills_since_ns)
+                    return await self._report(account, positions, orders, [*again, *fees], request.fills_since_ns)
                 rows = again
         except RemoteError as error:
             if isinstance(error, MalformedError):
@@ -159,10 +162,10 @@ class Gateway:
             raise TransientError(f"open orders: {len(rows)} fill the page, there may be more")
         return rows
 
-    async def _activities(self, since_ns: int) -> list[Mapping[str, Any]]:
-        """FILL and FEE activities after ``since_ns``, oldest first, through all pages."""
+    async def _activities(self, kind: str, since_ns: int) -> list[Mapping[str, Any]]:
+        """Activities of a kind after ``since_ns``, oldest first, through all pages."""
         query = {
-            "activity_types": f"{wire.FILL_ACTIVITY},{wire.FEE_ACTIVITY}",
+            "activity_types": kind,
             "after": rfc3339_text(since_ns),
             "direction": "asc",
             "page_size": str(wire.ACTIVITY_PAGE_LIMIT),
@@ -170,10 +173,11 @@ class Gateway:
         found: dict[str, Mapping[str, Any]] = {}
         for _ in range(_MAX_PAGES):
             page = _rows(must(await self._rest.trading("GET", wire.ACTIVITIES_PATH, query), "activities"), "activity")
-            fresh = {text_of(row, "activity", "id"): row for row in page}
+            ours = [row for row in page if text_of(row, "activity", "activity_type") == kind]
+            fresh = {text_of(row, "activity", "id"): row for row in ours}
             known = len(found)
             found.update(fresh)
-            if len(page) < wire.ACTIVITY_PAGE_LIMIT or len(found) == known:
+            if len(page) < wire.ACTIVITY_PAGE_LIMIT or (fresh and len(found) == known):
                 return list(found.values())
             query["page_token"] = text_of(page[-1], "activity", "id")
         raise TransientError(f"activities: more than {_MAX_PAGES} pages since {rfc3339_text(since_ns)}")
@@ -223,6 +227,11 @@ def order_body(request: SendOrder) -> dict[str, str]:
     if request.limit_usd is not None:
         body["limit_price"] = format(request.limit_usd, "f")
     return body
+
+
+def fees_since_ns(fills_since_ns: int) -> int:
+    """From when on fees are asked for: midnight UTC some days before the fills' window, in UTC ns."""
+    return max(0, fills_since_ns // _DAY_NS - _FEE_DAYS) * _DAY_NS
 
 
 def submit_outcome(reply: Reply) -> Outcome:

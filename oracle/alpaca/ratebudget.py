@@ -23,7 +23,7 @@ class RateBudget:
         reserve: of these, how many only urgent requests may use.
     """
 
-    __slots__ = ("_configured", "_limit", "_remaining", "_reserve", "_reset_ns", "_sent_ns")
+    __slots__ = ("_configured", "_limit", "_remaining", "_reserve", "_reset_ns", "_sent_ns", "_window_s")
 
     def __init__(self, limit_per_min: int = 200, reserve: int = 60) -> None:
         if not 0 <= reserve < limit_per_min:
@@ -33,6 +33,7 @@ class RateBudget:
         self._sent_ns: deque[int] = deque()
         self._remaining: int | None = None
         self._reset_ns = 0
+        self._window_s = 0
 
     def used(self, at_ns: int) -> int:
         """Requests in the minute that ends at ``at_ns``."""
@@ -70,8 +71,14 @@ class RateBudget:
         )
         if remaining is None or reset_s is None:
             return
+        if reset_s < self._window_s and at_ns < self._reset_ns:
+            return  # of a window that is over: a reply overtaken by another's
+        # Replies to reads side by side arrive in any order, and requests under way are not in them yet: within one
+        # window the count only falls.
+        known = self._remaining if reset_s == self._window_s and at_ns < self._reset_ns else None
+        self._remaining = remaining if known is None else min(remaining, known)
+        self._window_s = reset_s
         # A reset that is further away than a minute would freeze us on a wrong clock: it is cut to one.
-        self._remaining = remaining
         self._reset_ns = min(reset_s * NS, at_ns + MINUTE_NS)
 
 

@@ -20,6 +20,8 @@ from oracle.core.errors import TransientError
 CONNECT_TIMEOUT_S = 3.05
 TOTAL_TIMEOUT_S = 10.0
 MAX_BODY_BYTES = 32 << 20
+# Longer than the 30 s between two reads of the account: an order finds a connection that is open already.
+KEEP_ALIVE_S = 60.0
 _TEXT_LIMIT = 300
 _log = structlog.get_logger(__name__)
 
@@ -86,6 +88,7 @@ class RestClient:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(keepalive_timeout=KEEP_ALIVE_S),
             timeout=self._timeout,
             headers={
                 wire.KEY_HEADER: self._credentials.key,

@@ -35,6 +35,12 @@ _quiet.setLevel(logging.WARNING)
 _MISUNDERSTOOD = (ValueError, TypeError, KeyError, IndexError, AttributeError, msgpack.UnpackException)
 
 
+class Undecodable(str):
+    """Stands for a frame that could not be decoded; it counts as one message (docs/pacing.md)."""
+
+    __slots__ = ()
+
+
 class RefusedError(RemoteError):
     """The vendor refused in words; ``failure`` has the class and the text."""
 
@@ -122,7 +128,7 @@ class _DataConnection(DataStream):
             try:
                 messages = msgpack.unpackb(frame)
             except (ValueError, TypeError, msgpack.UnpackException) as error:
-                messages = [f"undecodable frame ({type(error).__name__})"]
+                messages = [Undecodable(f"undecodable frame ({type(error).__name__})")]
             on_frame(messages if isinstance(messages, list) else [messages])
 
     async def subscribe(self, wanted: Mapping[str, Collection[str]]) -> None:
@@ -226,7 +232,7 @@ class TradingConnection(TradingStream):
             try:
                 message = msgspec.json.decode(frame)
             except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-                message = f"undecodable frame ({type(error).__name__})"
+                message = Undecodable(f"undecodable frame ({type(error).__name__})")
             on_frame([message])
 
     async def subscribe(self, wanted: Mapping[str, Collection[str]]) -> None:

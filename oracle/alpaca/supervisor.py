@@ -85,6 +85,7 @@ class Event(StrEnum):
     CHANGED = "changed"
     ACKED = "acked"
     DENIED = "denied"
+    GAP = "gap"
     BACKFILLED = "backfilled"
     BACKFILL_FAILED = "backfill_failed"
     MUTE = "mute"
@@ -101,6 +102,9 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (P.BACKFILLING, E.BACKFILLED): P.LIVE,
     (P.BACKFILLING, E.BACKFILL_FAILED): P.BACKFILLING,
     (P.BACKFILLING, E.RETRY): P.BACKFILLING,
+    # A bar that should have come did not: the connection is fine, what it left out is fetched.
+    (P.LIVE, E.GAP): P.BACKFILLING,
+    (P.BACKFILLING, E.GAP): P.BACKFILLING,
     # A subscription is changed on an open connection without leaving the state; only a refusal does.
     (P.LIVE, E.CHANGED): P.LIVE,
     (P.LIVE, E.ACKED): P.LIVE,
@@ -267,6 +271,17 @@ class Supervisor:
         told = [] if failure.kind is Kind.STALE else self._tell(FeedState.DOWN, text)
         alarms: list[Action] = [Alarm(text)] if policy.alarm else []
         return [*told, *alarms, self._wait(at_ns)]
+
+    def gap(self, at_ns: int, text: str) -> list[Action]:
+        """Data are missing on a connection that goes on: fetch them, and say so when they were counted as whole."""
+        if self.phase not in (Phase.LIVE, Phase.BACKFILLING):
+            return []
+        before = self.phase
+        self._move(Event.GAP)
+        if before is Phase.BACKFILLING:
+            return []
+        self._live_ns = None
+        return [*self._tell(FeedState.BACKFILLING, text), Backfill(self._from_ns()), self._wait(at_ns)]
 
     def unreadable(self, text: str) -> list[Action]:
         """A message that must not be lost could not be read: say LIVE anew, so that the account is read again."""

@@ -11,6 +11,7 @@ from oracle.cli.options import (
     ConfigOption,
     DateOption,
     JsonOption,
+    MomentumOption,
     SeedOption,
     SessionsOption,
     SetOption,
@@ -45,6 +46,7 @@ RECORDED: Mapping[str, Any] = {
 def demo(
     seed: SeedOption = 1,
     sessions: SessionsOption = 1,
+    momentum: MomentumOption = False,
     date: DateOption = None,
     source: SourceOption = None,
     underlying: UnderlyingOption = None,
@@ -78,6 +80,8 @@ def demo(
     for name, value in (("--date", date), ("--source", source), ("--underlying", underlying)):
         if value is not None:
             arguments += [name, str(value)]
+    if momentum:
+        arguments.append("--momentum")
     folder = state if state is not None else _new_folder()
     console = Console(stderr=True)
     result = asyncio.run(_play(settings, folder, arguments, f"demo{seed}", console))

@@ -1,6 +1,7 @@
 """``oracle exchange``: the embedded Alpaca-compatible exchange as a process of its own, on loopback."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -8,6 +9,7 @@ import typer
 from oracle.cli.options import (
     DateOption,
     JsonOption,
+    MomentumOption,
     PlanOption,
     SeedOption,
     SessionsOption,
@@ -25,12 +27,19 @@ def exchange(
     seed: SeedOption = 1,
     date: DateOption = None,
     sessions: SessionsOption = 1,
+    momentum: MomentumOption = False,
     source: SourceOption = None,
     underlying: UnderlyingOption = None,
     plan: PlanOption = "basic",
     cash: Annotated[str, typer.Option(help="Starting cash in USD.")] = "100000",
     fee_per_contract: Annotated[str, typer.Option(help="Fee in USD per contract and side (paper charges 0).")] = "0",
     hold: Annotated[bool, typer.Option(help="Stand still until a paced client is ready.")] = False,
+    until: Annotated[
+        str | None, typer.Option(help="End the last session at this New York time, HH:MM.", show_default=False)
+    ] = None,
+    faults: Annotated[
+        Path | None, typer.Option(help="A plan of faults in TOML; see docs/faults.md.", show_default=False)
+    ] = None,
     json: JsonOption = False,
     until_stdin_closes: Annotated[bool, typer.Option(help="End when standard input closes.", hidden=True)] = False,
 ) -> None:
@@ -46,12 +55,16 @@ def exchange(
     from oracle import logs
     from oracle.config import load
     from oracle.markets import build_market
+    from oracle.sim.faultplan import load_plan
     from oracle.sim.server import serve
 
     settings = load()
-    table, market = build_market(seed=seed, date=date, sessions=sessions, source=source, underlying=underlying)
+    fault_plan = None if faults is None else load_plan(faults)
+    table, market = build_market(
+        seed=seed, date=date, sessions=sessions, source=source, underlying=underlying, momentum=momentum
+    )
     config = _config({
-        "port": port, "hold": hold, "seed": seed, "plan": plan, "starting_cash_usd": cash,
+        "port": port, "hold": hold, "seed": seed, "plan": plan, "starting_cash_usd": cash, "until": until,
         "key": settings.sim.key.get_secret_value(), "secret": settings.sim.secret.get_secret_value(),
         "fees": {f"option_{side}_usd_per_contract": fee_per_contract for side in ("buy", "sell")},
     })  # fmt: skip
@@ -65,7 +78,7 @@ def exchange(
         sys.stdout.flush()
 
     async def main() -> None:
-        serving = asyncio.create_task(serve(config, market, table, on_ready))
+        serving = asyncio.create_task(serve(config, market, table, on_ready, fault_plan))
         waiting: set[asyncio.Future[Any]] = {serving}
         if until_stdin_closes:
             # A parent that dies takes its exchange with it: the pipe closes whatever killed the parent.

@@ -17,6 +17,9 @@ SetOption = Annotated[
     typer.Option("--set", help="One setting, e.g. --set risk.consecutive_losses=2. Repeatable.", metavar="NAME=VALUE"),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the generated market.")]
+MomentumOption = Annotated[
+    bool, typer.Option("--momentum", help="Plant a momentum entry of SPY or QQQ a session, in place of its breakout.")
+]
 SessionsOption = Annotated[int, typer.Option("--sessions", min=1, max=260, help="How many trading days.")]
 DateOption = Annotated[
     str | None, typer.Option("--date", help="First session, YYYY-MM-DD (default 2026-01-05).", show_default=False)

@@ -52,6 +52,10 @@ class OrderBook:
             raise not_found(f"order not found for {order_id}")
         return found
 
+    def named(self, name: str) -> Order | None:
+        """The order with an id or a client's id, or None."""
+        return self.orders.get(self._client_ids.get(name, name.lower()))
+
     def is_leg(self, order_id: str) -> bool:
         """Whether an id is that of an mleg order's leg."""
         return order_id in self._legs

@@ -30,7 +30,8 @@ class ExchangeConfig(BaseModel):
     """Settings of one exchange process with one account.
 
     ``port`` 0 picks a free port. ``seed`` makes every id of the exchange; two runs with one seed and the same
-    inputs say the same bytes. ``hold`` keeps time still until a paced client is ready (docs/pacing.md).
+    inputs say the same bytes. ``hold`` keeps time still until a paced client is ready (docs/pacing.md). ``until`` ends
+    the last session early, at a New York time.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,6 +39,7 @@ class ExchangeConfig(BaseModel):
     port: int = Field(0, ge=0, le=65535)
     hold: bool = False
     seed: int = 0
+    until: str | None = Field(None, pattern=r"^(09:3[1-9]|09:[45]\d|1[0-5]:[0-5]\d|16:0[0-5])$")
     key: str = Field(min_length=1)
     secret: str = Field(min_length=1)
     account_number: str = "PA3SIM0001"

@@ -5,6 +5,7 @@ Inputs: request bodies and ``step(at_ns)`` after the market source has advanced.
 give the same outputs; an order posted is matched at once against the quote of the moment, resting ones after each step.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -64,12 +65,12 @@ class Exchange:
     def step(self, at_ns: int) -> None:
         """Move exchange time to ``at_ns`` after the source has advanced there: open, match, expire, settle."""
         self.now_ns = at_ns
-        sessions = self.source.sessions
         if at_ns > self.session.close_ns:
-            later = [s for s in sessions if s.open_ns - PRE_OPEN_NS <= at_ns]
-            if later and later[-1] is not self.session:
+            sessions = self.source.sessions
+            later = bisect_right(sessions, at_ns, key=lambda s: s.open_ns - PRE_OPEN_NS)
+            if later and sessions[later - 1] is not self.session:
                 self._end.finish(self.session)
-                self.session = later[-1]
+                self.session = sessions[later - 1]
         if self.session.is_open(at_ns):
             if self._waiting_for_open:
                 self._open_session()

@@ -59,6 +59,13 @@ class Fills:
                 self._displayed.take(touch, line.sign, execution.units * line.ratio, self._exchange.now_ns)
         self._fill(order, execution)
 
+    def fill_rest(self, order: Order) -> bool:
+        """Fill what is left of a working simple limit order at its own limit; says whether it could be."""
+        if not order.working or order.is_mleg or order.limit_price is None:
+            return False
+        self._fill(order, Execution(order.left, (order.limit_price,)))
+        return True
+
     def _fill(self, order: Order, execution: Execution) -> None:
         net = net_price(order.lines, execution.prices)
         net = net if order.is_mleg else abs(net)

@@ -110,6 +110,10 @@ class RecordedMarket:
         quotes = self._stock if symbol == self._underlying else self._options
         return quotes.touch(symbol, min(self._now, self._session.close_ns))
 
+    def quote_at(self, symbol: str, at_ns: int) -> Touch | None:
+        """A contract's quote in force at an instant of the recorded day, whatever the market's own time is."""
+        return self._options.touch(symbol, min(at_ns, self._session.close_ns))
+
     def last_print(self, symbol: str) -> Print | None:
         """The last minute's trade of the session so far (its close price, its whole volume), or None."""
         if symbol == self._underlying:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from aiohttp import WSMsgType, web
 
-from oracle.core.sessions import NS, Session
+from oracle.core.sessions import MINUTE_NS, NS, Session, minutes_of
 from oracle.sim.config import ExchangeConfig
 from oracle.sim.exchange import POST_CLOSE_NS, PRE_OPEN_NS, Exchange
 from oracle.sim.feed_wire import JSON
@@ -24,11 +24,16 @@ STEP_NS = NS
 _JSON = msgspec.json.Encoder()
 
 
-def schedule(sessions: tuple[Session, ...]) -> Iterator[int]:
-    """The instants of all steps; the first session's first instant is where time already stands."""
+def schedule(sessions: tuple[Session, ...], until: str | None = None) -> Iterator[int]:
+    """The instants of all steps; the first session's first instant is where time already stands.
+
+    ``until`` ends the last session at a New York time (``HH:MM``), if that comes before five minutes past its close.
+    """
     for index, session in enumerate(sessions):
-        start = session.open_ns - PRE_OPEN_NS
-        yield from range(start if index else start + STEP_NS, session.close_ns + POST_CLOSE_NS + 1, STEP_NS)
+        start, stop = session.open_ns - PRE_OPEN_NS, session.close_ns + POST_CLOSE_NS
+        if until is not None and session is sessions[-1]:
+            stop = min(stop, session.open_ns + round(minutes_of(until) - minutes_of("09:30")) * MINUTE_NS)
+        yield from range(start if index else start + STEP_NS, stop + 1, STEP_NS)
 
 
 class _Paced:
@@ -63,7 +68,7 @@ class Pacer:
     async def run(self) -> None:
         """Play every session, then say so; returns when all are played and handled."""
         self._anchor()
-        for at_ns in schedule(tuple(self._exchange.source.sessions)):
+        for at_ns in schedule(tuple(self._exchange.source.sessions), self._config.until):
             await self._permission()
             await self._step(at_ns)
         await self._permission(last=True)
@@ -73,6 +78,7 @@ class Pacer:
     async def _step(self, at_ns: int) -> None:
         market = self._exchange.source.advance(at_ns)
         self._exchange.step(at_ns)
+        self._hub.faults.fill_due()
         self._recent.record(market)
         self._played_s += 1
         await self._hub.publish(market)

@@ -16,6 +16,7 @@ from oracle.core.sessions import MINUTE_NS, NS
 from oracle.sim.config import ExchangeConfig
 from oracle.sim.errors import RefusedError, data_forbidden, too_many_requests, unauthorized
 from oracle.sim.exchange import Exchange
+from oracle.sim.faultrest import Lost, RequestFaults, json_reply
 from oracle.sim.sockets import Hub
 from oracle.sim.streams import keys_match
 
@@ -87,14 +88,6 @@ class RateLimit:
         }
 
 
-def json_reply(body: Any, status: int, headers: Mapping[str, str] | None = None) -> web.Response:
-    """A JSON response (or an empty one for ``body`` None)."""
-    if body is None:
-        return web.Response(status=status, headers=headers)
-    data = msgspec.json.encode(body)
-    return web.Response(body=data, status=status, content_type="application/json", headers=headers)
-
-
 class Gate:
     """Wraps endpoints for one of the two APIs: ``trading`` (401, rate headers) or ``data`` (403)."""
 
@@ -135,32 +128,48 @@ async def _body(request: web.Request) -> Any:
         raise RefusedError(400, 40010000, "request body format is invalid") from None
 
 
+async def _answer(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """The endpoint's own answer; whatever goes wrong becomes a JSON body."""
+    try:
+        return await handler(request)
+    except RefusedError as refusal:
+        return json_reply(refusal.body(), refusal.status)
+    except web.HTTPRequestEntityTooLarge:
+        return json_reply({"code": 41310000, "message": "request entity too large"}, 413)
+    except web.HTTPMethodNotAllowed:
+        return json_reply({"code": 40510000, "message": "method not allowed"}, 405)
+    except web.HTTPNotFound:
+        return json_reply({"code": 40410000, "message": "endpoint not found."}, 404)
+    except web.HTTPException as error:
+        return json_reply({"message": error.reason}, error.status)
+    except Exception:  # a fault of ours: the client gets JSON, the log gets the traceback
+        log.exception("exchange.request_failed", method=request.method, path=request.path)
+        return json_reply({"code": 50010000, "message": "internal server error occurred"}, 500)
+
+
 def replies(hub: Hub) -> Any:
-    """The middleware that every reply passes: error bodies, then the reply itself, then what it caused."""
+    """The middleware that every reply passes: faults, error bodies, then the reply itself, then what it caused."""
+    faulty = RequestFaults(hub.faults)
 
     @web.middleware
     async def middleware(
         request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
+        place = faulty.place(request)
+        refused = faulty.before(request, place)
+        response = refused or faulty.after(request, place, await _answer(request, handler))
         try:
-            response = await handler(request)
-        except RefusedError as refusal:
-            response = json_reply(refusal.body(), refusal.status)
-        except web.HTTPRequestEntityTooLarge:
-            response = json_reply({"code": 41310000, "message": "request entity too large"}, 413)
-        except web.HTTPMethodNotAllowed:
-            response = json_reply({"code": 40510000, "message": "method not allowed"}, 405)
-        except web.HTTPNotFound:
-            response = json_reply({"code": 40410000, "message": "endpoint not found."}, 404)
-        except web.HTTPException as error:
-            response = json_reply({"message": error.reason}, error.status)
-        except Exception:  # a fault of ours: the client gets JSON, the log gets the traceback
-            log.exception("exchange.request_failed", method=request.method, path=request.path)
-            response = json_reply({"code": 50010000, "message": "internal server error occurred"}, 500)
-        try:
+            if isinstance(response, Lost):
+                await hub.flush()
+                return await response.lose(request)
+            if faulty.tells_fills_first(place):
+                await hub.flush()
             await response.prepare(request)
             await response.write_eof()
         finally:
+            hub.faults.fill_due()
             await hub.flush()
         return response
 

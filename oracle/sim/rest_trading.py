@@ -1,5 +1,7 @@
 """Trading endpoints: orders, positions, account, activities. Reads requests, asks the exchange, writes shapes."""
 
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -199,7 +201,7 @@ class TradingApi:
         direction = call.text("direction") or "desc"
         if direction not in ("asc", "desc"):
             raise invalid("invalid direction")
-        rows = [a for a in self._exchange.account.activities if (kinds is None or a.kind in kinds) and _within(call, a)]
+        rows = [a for a in _within(call, self._exchange.account.activities) if kinds is None or a.kind in kinds]
         if direction == "desc":
             rows.reverse()
         token = call.text("page_token")
@@ -211,10 +213,14 @@ class TradingApi:
         return Reply([a.body for a in rows[: call.whole("page_size", 100, 1, 100)]])
 
 
-def _within(call: Call, activity: Activity) -> bool:
+def _within(call: Call, activities: Sequence[Activity]) -> Iterable[Activity]:
+    """Activities of the asked interval, oldest first."""
     after, until, date = call.text("after"), call.text("until"), call.text("date")
-    if after is not None and activity.at_ns <= parse_instant(after, "after"):
-        return False
-    if until is not None and activity.at_ns >= parse_instant(until, "until"):
-        return False
-    return date is None or new_york(activity.at_ns).date().isoformat() == date
+    first = 0 if after is None else bisect_right(activities, parse_instant(after, "after"), key=_at_ns)
+    end = len(activities) if until is None else bisect_left(activities, parse_instant(until, "until"), key=_at_ns)
+    rows = activities[first:end]
+    return rows if date is None else [a for a in rows if new_york(a.at_ns).date().isoformat() == date]
+
+
+def _at_ns(activity: Activity) -> int:
+    return activity.at_ns

@@ -14,9 +14,12 @@ from oracle.core.errors import ConfigurationError
 from oracle.core.sessions import SessionTable
 from oracle.sim.config import ExchangeConfig
 from oracle.sim.exchange import Exchange
+from oracle.sim.faultplan import FaultPlan
+from oracle.sim.faultrest import FaultApi
+from oracle.sim.faults import Faults
 from oracle.sim.pacing import Pacer
 from oracle.sim.recent import Recent
-from oracle.sim.rest import Gate, replies
+from oracle.sim.rest import Gate, Reply, replies
 from oracle.sim.rest_data import OptionDataApi
 from oracle.sim.rest_reference import ReferenceApi, SimulatorApi
 from oracle.sim.rest_stocks import StockDataApi
@@ -39,6 +42,11 @@ def build_app(config: ExchangeConfig, exchange: Exchange, hub: Hub, pacer: Pacer
     for market_api in (StockDataApi(exchange, recent), OptionDataApi(exchange, recent), SimulatorApi(exchange)):
         for method, path, endpoint in market_api.routes():
             app.router.add_route(method, path, data.wrap(endpoint))
+    control = FaultApi(hub.faults)
+    app.router.add_get("/sim/v1/faults", data.wrap(lambda _call: Reply(control.show())))
+    app.router.add_post("/sim/v1/faults", data.wrap(lambda call: Reply(control.add(call.body))))
+    app.router.add_delete("/sim/v1/faults", data.wrap(lambda _call: Reply(control.clear(None))))
+    app.router.add_delete("/sim/v1/faults/{number}", data.wrap(lambda call: Reply(control.clear(call.path["number"]))))
     streams, trades = DataStreams(config, hub), TradeStream(config, hub)
     for path in ("/v2/iex", "/v2/sip"):
         app.router.add_get(path, streams.stock)
@@ -50,9 +58,13 @@ def build_app(config: ExchangeConfig, exchange: Exchange, hub: Hub, pacer: Pacer
 
 
 async def serve(
-    config: ExchangeConfig, source: MarketSource, table: SessionTable, on_ready: Callable[[int], None]
+    config: ExchangeConfig,
+    source: MarketSource,
+    table: SessionTable,
+    on_ready: Callable[[int], None],
+    plan: FaultPlan | None = None,
 ) -> None:
-    """Serve until cancelled; ``on_ready`` is called with the port once requests are answered.
+    """Serve until cancelled; ``on_ready`` is called with the port once requests are answered. ``plan`` arms faults.
 
     Raises:
         ConfigurationError: the table ends with the source's last session, so the clock could not name the next open.
@@ -63,7 +75,7 @@ async def serve(
         raise ConfigurationError("sessions", f"the calendar ends on {last}", "load the calendar a few days further")
     exchange = Exchange(config, source, table)
     recent = Recent()
-    hub = Hub(config, exchange)
+    hub = Hub(config, exchange, Faults(exchange, plan))
     pacer = Pacer(config, exchange, hub, recent)
     recent.record(source.advance(exchange.now_ns))
     app = build_app(config, exchange, hub, pacer, recent)

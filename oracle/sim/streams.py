@@ -15,30 +15,17 @@ from aiohttp import WSMsgType, web
 from oracle.core.instruments import is_equity, is_option
 from oracle.sim.config import ExchangeConfig
 from oracle.sim.feed_wire import JSON, MSGPACK
-from oracle.sim.sockets import Connection, Hub
+from oracle.sim.sockets import STREAM_ERRORS, Connection, Hub
 
 STOCK_CHANNELS = ("trades", "quotes", "bars", "updatedBars", "dailyBars", "statuses", "lulds")
 OPTION_CHANNELS = ("trades", "quotes")
-ERRORS = {
-    400: "invalid syntax",
-    401: "not authenticated",
-    402: "auth failed",
-    403: "already authenticated",
-    404: "auth timeout",
-    405: "symbol limit exceeded",
-    406: "connection limit exceeded",
-    409: "insufficient subscription",
-    410: "invalid subscribe action for this feed",
-    412: "option messages are only available in MsgPack format",
-    413: "star subscription is not allowed for option quotes",
-}
 
 
 class StreamError(Exception):
     """A client's message that is answered with a code; ``fatal`` closes the socket."""
 
     def __init__(self, code: int, fatal: bool = False) -> None:
-        super().__init__(ERRORS[code])
+        super().__init__(STREAM_ERRORS[code])
         self.code = code
         self.fatal = fatal
 
@@ -67,6 +54,9 @@ class DataStreams:
         return await self._serve(request, "option")
 
     async def _serve(self, request: web.Request, kind: str) -> web.StreamResponse:
+        refused = self._hub.faults.first("refuse_upgrade", kind)
+        if refused is not None:
+            return web.Response(status=refused.status, text="refused by a fault")
         codec = JSON if request.headers.get("Content-Type", "").startswith("application/json") else MSGPACK
         connection = await self._hub.open(request, kind, codec)
         try:
@@ -103,7 +93,7 @@ class DataStreams:
                 await self._refuse(connection, error.code)
 
     async def _refuse(self, connection: Connection, code: int) -> None:
-        await self._hub.control(connection, {"T": "error", "code": code, "msg": ERRORS[code]})
+        await self._hub.control(connection, {"T": "error", "code": code, "msg": STREAM_ERRORS[code]})
 
     async def _on_frame(self, connection: Connection, data: bytes | str, is_text: bool) -> None:
         if is_text and not connection.codec.is_text and connection.kind == "option":
@@ -130,6 +120,9 @@ class DataStreams:
     async def _authenticate(self, connection: Connection, key: object, secret: object) -> None:
         if not keys_match(self._config, key, secret):
             raise StreamError(402, fatal=True)
+        refused = self._hub.faults.first("refuse_login", connection.kind)
+        if refused is not None:
+            raise StreamError(refused.code, fatal=True)
         if self._config.plan == "basic" and connection.path in ("/v2/sip", "/v1beta1/opra"):
             raise StreamError(409, fatal=True)
         if self._hub.is_taken(connection):
@@ -192,6 +185,9 @@ class TradeStream:
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Serve one trade-update connection."""
+        refused = self._hub.faults.first("refuse_upgrade", "trade")
+        if refused is not None:
+            return web.Response(status=refused.status, text="refused by a fault")
         connection = await self._hub.open(request, "trade", JSON)
         deadline = asyncio.get_running_loop().time() + self._config.auth_timeout_s
         try:
@@ -213,6 +209,11 @@ class TradeStream:
         await self._hub.control(connection, {"action": "error", "data": {"error_message": text}})
         return False
 
+    async def _refuse_login(self, connection: Connection, code: int) -> bool:
+        data = {"status": "unauthorized", "action": "authenticate", "error_message": STREAM_ERRORS[code]}
+        await self._hub.control(connection, {"stream": "authorization", "data": data})
+        return False
+
     async def _on_frame(self, connection: Connection, data: bytes | str) -> bool:
         """Answer one message; False closes the socket."""
         try:
@@ -228,6 +229,10 @@ class TradeStream:
             key = message.get("key", detail.get("key_id"))
             secret = message.get("secret", detail.get("secret_key"))
             connection.ready = keys_match(self._config, key, secret)
+            refused = self._hub.faults.first("refuse_login", "trade") if connection.ready else None
+            if refused is not None:
+                connection.ready = False
+                return await self._refuse_login(connection, refused.code)
             status = "authorized" if connection.ready else "unauthorized"
             reply = {"stream": "authorization", "data": {"status": status, "action": "authenticate"}}
             await self._hub.control(connection, reply)

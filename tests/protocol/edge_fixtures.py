@@ -13,11 +13,12 @@ from aiohttp import WSMsgType, web
 from oracle.alpaca import wire
 from oracle.alpaca.conflate import Conflator
 from oracle.alpaca.feed import SupervisedFeed
-from oracle.alpaca.feeds import OptionFeed, StockFeed, TradingFeed
+from oracle.alpaca.feeds import OptionFeed, StockFeed
 from oracle.alpaca.fields import rfc3339_ns, rfc3339_text
 from oracle.alpaca.gateway import Gateway
 from oracle.alpaca.marketdata import MarketData
 from oracle.alpaca.rest import RestClient
+from oracle.alpaca.tradingfeed import TradingFeed
 from oracle.core.messages import Bar, Feed, FeedChanged, FeedState, Message
 from oracle.core.sessions import NS, Session, SessionTable
 from oracle.sim.config import ExchangeConfig

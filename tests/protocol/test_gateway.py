@@ -298,10 +298,13 @@ class Books:
             "/v2/account/activities": [],
         }
         self.fills_after: list[list[Any]] = []
+        self.fees: list[Any] = []
         self.asked: list[str] = []
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request.path_qs)
+        if request.query.get("activity_types") == "FEE":
+            return web.json_response(self.fees)
         if request.path == "/v2/account/activities" and self.fills_after:
             page = self.fills_after.pop(0)
             return web.json_response(page)
@@ -351,6 +354,17 @@ class TestAccount:
             report = await edge.gateway.read_account(ReadAccount(OPEN_NS, "test"))
         assert len(report.fills) == 130
         assert any("page_token=20260105143100099" in path for path in books.asked)
+
+    async def test_fees_are_asked_for_by_whole_days_because_they_are_told_by_date_alone(self) -> None:
+        """A daemon that was down for hours, or a fee that is told the day after, must miss none."""
+        books = Books()
+        told = {"activity_type": "FEE", "id": "20260105000000000::fee-1", "date": "2026-01-05", "net_amount": "-0.04"}
+        books.fees = [told]
+        async with booked(books) as edge:
+            report = await edge.gateway.read_account(ReadAccount(OPEN_NS, "test"))
+        assert [(fee.activity_id, fee.amount_usd) for fee in report.fees] == [(told["id"], Decimal("0.04"))]
+        (asked,) = (path for path in books.asked if "activity_types=FEE" in path)
+        assert "after=2025-12-29T00:00:00Z" in asked
 
     async def test_a_leg_is_told_under_its_parent_and_a_lost_order_is_read_alone(self) -> None:
         books = Books()

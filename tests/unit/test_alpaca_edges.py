@@ -111,6 +111,24 @@ class TestRateBudget:
         assert [budget.take(T0, urgent=True) for _ in range(61)].count(0) == 60
         assert budget.take(T0 + 30 * NS, urgent=False) == 0
 
+    def test_replies_that_overtake_one_another_never_raise_the_count(self) -> None:
+        budget, now_ns = RateBudget(200, 60), T0
+        window_s = T0 // NS + 30
+
+        def told(remaining: int, reset_s: int = window_s) -> None:
+            budget.on_headers(
+                now_ns, {wire.RATE_REMAINING_HEADER: str(remaining), wire.RATE_RESET_HEADER: str(reset_s)}
+            )
+
+        told(1)
+        told(5)  # of an earlier request of the same window
+        told(90, window_s - 60)  # of the window before
+        assert budget.take(now_ns, urgent=True) == 0
+        assert budget.take(now_ns, urgent=True) == 30 * NS
+        now_ns = T0 + 30 * NS
+        told(150, window_s + 60)
+        assert budget.take(now_ns, urgent=True) == 0
+
     def test_nonsense_in_headers_is_ignored_and_a_far_reset_is_cut(self) -> None:
         budget = RateBudget(200, 60)
         for text in ("", "-1", "1e9", "９", "9" * 30):

@@ -208,6 +208,35 @@ class TestBackOff:
         assert [k for k in Kind if POLICIES[k].alarm] == [Kind.CREDENTIALS, Kind.PLAN, Kind.SLOW_CLIENT, Kind.PROTOCOL]
 
 
+class TestGap:
+    def test_a_gap_on_a_live_connection_is_fetched_before_it_counts_as_live_again(self) -> None:
+        machine = live()
+        machine.covered(T0 - 60 * NS)
+        actions = machine.gap(T0, "no bar")
+        assert states(actions) == [FeedState.BACKFILLING]
+        assert Backfill(T0 - 180 * NS) in actions
+        assert states(machine.backfilled(T0)) == [FeedState.LIVE]
+        assert machine.epoch == 1
+
+    def test_a_second_gap_waits_for_the_same_fetch(self) -> None:
+        machine = live()
+        machine.gap(T0, "no bar")
+        assert machine.gap(T0, "no bar") == []
+
+    @pytest.mark.parametrize("phase", [p for p in Phase if p not in (Phase.LIVE, Phase.BACKFILLING)])
+    def test_elsewhere_it_is_part_of_the_back_fill_to_come(self, phase: Phase) -> None:
+        machine = supervisor()
+        machine.phase = phase
+        assert machine.gap(T0, "no bar") == []
+        assert machine.phase is phase
+
+    def test_it_does_not_silence_the_watchdog(self) -> None:
+        machine = live()
+        machine.canary(T0)
+        machine.gap(T0 + 10 * NS, "no bar")
+        assert states(machine.due(T0 + 12 * NS)) == [FeedState.STALE]
+
+
 class TestWatchdog:
     def test_a_mute_socket_is_noticed_within_fifteen_seconds(self) -> None:
         machine = live()
