@@ -37,8 +37,12 @@ class Labels(msgspec.Struct, frozen=True):
 
     strategy: Sequence[str] = ()
     rule: Sequence[str] = ()
-    latch: Sequence[str] = ("day_loss", "loss_streak", "drawdown", "strategy_failed")
-    exit_rule: Sequence[str] = ("target", "stop", "breakeven", "underlying_target", "underlying_stop", "flat")
+    latch: Sequence[str] = (
+        *("day_loss", "loss_streak", "drawdown", "strategy_failed"), *("operator", "strategy_disabled"),
+    )  # fmt: skip
+    exit_rule: Sequence[str] = (
+        "target", "scale_out", "stop", "breakeven", "underlying_target", "underlying_stop", "flat",
+    )  # fmt: skip
 
 
 # Inputs by the feed that brought them; ``broker`` is answers to requests, ``core`` timers and the operator.
@@ -60,6 +64,7 @@ INPUT_TYPES: dict[str, str] = {
     "FeedChanged": "core",
     "TimerFired": "core",
     "DrainRequested": "core",
+    "OperatorRequested": "core",
 }
 
 VALUES: dict[str, tuple[str, ...]] = {
@@ -81,6 +86,8 @@ VALUES: dict[str, tuple[str, ...]] = {
     ),
     "outcome": ("accepted", "rejected", "throttled", "not_found", "unknown", OTHER),
     "lane": ("ordered", "conflated"),
+    "check": (*(f"feed_{feed}" for feed in Feed), "reconciled", "store", "trading", OTHER),
+    "part": ("loop", "core", "writer", *Feed),
     "level": ("debug", "info", "warning", "error", "critical"),
 }
 
@@ -88,6 +95,10 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("oracle_build_info", INFO, "Version, commit, mode and configuration fingerprint of the running build."),
     Metric("oracle_start_timestamp_seconds", GAUGE, "When the process started."),
     Metric("oracle_state", GAUGE, "1 for the daemon's present state, 0 for the others.", ("state",)),
+    Metric("oracle_ready", GAUGE, "1 while a condition for trading holds, 0 while it does not.", ("check",)),
+    Metric("oracle_clock_timestamp_seconds", GAUGE, "The daemon's own time: UTC, or the exchange's time in sim mode."),
+    Metric("oracle_market_open", GAUGE, "1 while regular trading is on."),
+    Metric("oracle_heartbeat_age_seconds", GAUGE, "How long a part has not got on with its work.", ("part",)),
     Metric("oracle_feed_state", GAUGE, "1 for a feed's present state, 0 for the others.", ("feed", "state=feed_state")),
     Metric("oracle_feed_reconnects_total", COUNTER, "Connections of a feed after its first.", ("feed",)),
     Metric("oracle_feed_last_message_timestamp_seconds", GAUGE, "When a feed last brought an input.", ("feed",)),
@@ -117,6 +128,7 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("oracle_daily_loss_dollars", GAUGE, "Start-of-day equity less equity; negative is a gain."),
     Metric("oracle_orders_total", COUNTER, "Order attempts that entered a state.", ("strategy", "state=order_state")),
     Metric("oracle_open_orders", GAUGE, "Orders that can still fill."),
+    Metric("oracle_unknown_orders", GAUGE, "Orders whose state at the broker is not known since this start."),
     Metric("oracle_order_ack_seconds", HISTOGRAM, "From sending an attempt to its acceptance.", (), _CALL_S),
     Metric("oracle_order_fill_seconds", HISTOGRAM, "From the order to each of its fills.", (), _FILL_S),
     Metric("oracle_fills_total", COUNTER, "Executions booked.", ("strategy", "side")),

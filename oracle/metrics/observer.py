@@ -6,7 +6,7 @@ core decides. Amounts become floats here and only for display.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import (
@@ -70,7 +70,7 @@ _UNKNOWN_UNTIL_SET = (
     _LAST,
     *("oracle_equity_dollars", "oracle_cash_dollars", "oracle_peak_equity_dollars", "oracle_buying_power_dollars"),
     *("oracle_drawdown_ratio", "oracle_daily_loss_dollars", "oracle_stale_marks", "oracle_reconcile_mismatches"),
-    "oracle_pnl_dollars",
+    *("oracle_pnl_dollars", "oracle_reconcile_last_success_timestamp_seconds", "oracle_clock_timestamp_seconds"),
 )
 Child = Any  # prometheus-client's children share no base class
 
@@ -106,6 +106,7 @@ class Observer:
         self._orders: dict[str, tuple[str, int]] = {}
         self._sent_ns: dict[str, int] = {}
         self._latches: set[str] = set()
+        self._unknown: set[str] = set()
         self._handlers = self._table()
         inputs, last = self._children["oracle_inputs_total"], self._children[_LAST]
         self._inputs = {
@@ -159,6 +160,23 @@ class Observer:
         """Say what the daemon is doing now (``VALUES['state']``)."""
         for (name,), child in self._children["oracle_state"].items():
             child.set(name == state)
+
+    def set_readiness(self, checks: Mapping[str, bool]) -> None:
+        """Say which conditions for trading hold now; one whose name is not in the catalogue counts under ``other``."""
+        children = self._children["oracle_ready"]
+        unnamed = [ok for name, ok in checks.items() if (name,) not in children]
+        for (name,), child in children.items():
+            child.set(all(unnamed) if name == OTHER else checks.get(name, True))
+
+    def set_clock(self, at_ns: int, market_open: bool) -> None:
+        """Say what time it is for the daemon, and whether regular trading is on."""
+        self._one("oracle_clock_timestamp_seconds").set(at_ns / NS)
+        self._one("oracle_market_open").set(market_open)
+
+    def set_heartbeats(self, ages_s: Mapping[str, float]) -> None:
+        """Say how long each part has not got on."""
+        for part, age_s in ages_s.items():
+            self._get("oracle_heartbeat_age_seconds", part).set(age_s)
 
     def set_feed_state(self, feed: str, state: FeedState) -> None:
         """Say what a feed is doing now."""
@@ -275,6 +293,7 @@ class Observer:
     def _on_advanced(self, message: OrderAdvanced, at_ns: int) -> None:
         strategy, _ = self._orders.get(message.order_id, (OTHER, 0))
         self._get("oracle_orders_total", strategy, message.to_state).inc()
+        self._count_unknown(message.order_id, message.to_state is OrderState.UNKNOWN)
         if message.to_state is OrderState.SENT:
             self._sent_ns[message.client_order_id] = at_ns
         else:
@@ -298,6 +317,11 @@ class Observer:
     def _on_order_closed(self, message: OrderClosed, _at_ns: int) -> None:
         self._orders.pop(message.order_id, None)
         self._one("oracle_open_orders").set(len(self._orders))
+        self._count_unknown(message.order_id, False)
+
+    def _count_unknown(self, order_id: str, unknown: bool) -> None:
+        (self._unknown.add if unknown else self._unknown.discard)(order_id)
+        self._one("oracle_unknown_orders").set(len(self._unknown))
 
     def _on_trade_closed(self, message: TradeClosed, _at_ns: int) -> None:
         net = message.net_pnl_usd

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from oracle.core.messages import FeedState, Input, LatchChanged, NoSignal, Stamped, StrategyFailed
+from oracle.core.messages import FeedState, Input, LatchChanged, NoSignal, OrderState, Stamped, StrategyFailed
 from oracle.metrics.catalogue import CATALOGUE, INPUT_TYPES, Labels, combinations, label_names, label_values, markdown
 from oracle.metrics.observer import Observer
 from tests.unit.store_day import T0, S, messages, turns
@@ -32,6 +32,9 @@ def day(observer: Observer) -> Observer:
     observer.observe_commit(0.0006)
     observer.observe_request("submit", "accepted", 0.08)
     observer.observe_log("warning")
+    observer.set_readiness({"store": False, "reconciled": True})
+    observer.set_clock(T0 + S, True)
+    observer.set_heartbeats({"core": 0.2})
     return observer
 
 
@@ -71,6 +74,9 @@ def test_every_metric_is_set_by_a_day(observer: Observer) -> None:
     again.observe_commit(0.0006)
     again.observe_request("submit", "accepted", 0.08)
     again.observe_log("warning")
+    again.set_readiness({"store": False, "reconciled": True})
+    again.set_clock(T0 + S, True)
+    again.set_heartbeats({"core": 0.2})
     after = samples(again)
     constant = {"oracle_build_info", "oracle_start_timestamp_seconds"}
     changed = {name for (name, labels), number in after.items() if before[(name, labels)] != number}
@@ -133,6 +139,27 @@ def test_counts_of_the_day(day: Observer) -> None:
 def test_what_is_unknown_is_not_zero(observer: Observer) -> None:
     for name in ("oracle_equity_dollars", "oracle_drawdown_ratio", "oracle_reconcile_mismatches"):
         assert math.isnan(value(observer, name))
+
+
+def test_a_condition_that_is_not_in_the_catalogue_counts_under_other(observer: Observer) -> None:
+    observer.set_readiness({"store": True, "feed_stock": False, "made_up": False})
+    assert value(observer, "oracle_ready", check="store") == 1
+    assert value(observer, "oracle_ready", check="feed_stock") == 0
+    assert value(observer, "oracle_ready", check="other") == 0
+    observer.set_readiness({"store": True, "made_up": True})
+    assert value(observer, "oracle_ready", check="other") == 1
+
+
+def test_an_order_is_unknown_until_something_is_learnt_of_it(observer: Observer) -> None:
+    from oracle.core.messages import OrderAdvanced
+
+    order = next(one for one in messages() if isinstance(one, OrderAdvanced))
+    lost, found = (msgspec.structs.replace(order, to_state=state) for state in (OrderState.UNKNOWN, OrderState.FILLED))
+    stamped = turns()[0][0]
+    observer.observe_turn(stamped, (lost, lost))
+    assert value(observer, "oracle_unknown_orders") == 1
+    observer.observe_turn(stamped, (found,))
+    assert value(observer, "oracle_unknown_orders") == 0
 
 
 def test_unknown_names_are_counted_as_other(observer: Observer) -> None:

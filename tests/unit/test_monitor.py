@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from oracle.alpaca import wire
+from oracle.alpaca.failures import Failure, Kind
 from oracle.app import WallClock
 from oracle.config import load
 from oracle.core.clock import VirtualClock
@@ -17,9 +18,17 @@ from oracle.core.messages import DrainRequested, Feed, FeedChanged, FeedState
 from oracle.edges import Edges
 from oracle.edgetimers import EdgeTimers
 from oracle.inbox import Inbox, Source
-from oracle.metrics.catalogue import Labels
+from oracle.metrics.catalogue import VALUES, Labels
 from oracle.metrics.observer import Observer
-from oracle.monitor import EVERY_S, STORE_AGE_S, UNHEALTHY_LAG_S, Monitor
+from oracle.monitor import (
+    EVERY_S,
+    FEED_STUCK_AFTER_S,
+    START_GRACE_S,
+    STORE_AGE_S,
+    STUCK_AFTER_S,
+    UNHEALTHY_LAG_S,
+    Monitor,
+)
 from oracle.running import Core, Running
 from oracle.tally import Tally
 from tests.unit.builders import START_NS, TABLE, House, account
@@ -45,9 +54,13 @@ class World:
         self.observer = Observer(Labels(), {"version": "1"}, START_NS)
         running = Running(load(environment={}), core, Tally(), clock, TABLE, None, Path("state"))
         self.fault: StoreError | None = None
-        self.monitor = Monitor(self.observer, running, self.edges, self.inbox, self.probe)
+        self.hang = False
+        self.core_stuck_s = 0.0
+        self.monitor = Monitor(self.observer, running, self.edges, self.inbox, self.probe, lambda: self.core_stuck_s)
 
     async def probe(self) -> None:
+        if self.hang:
+            await asyncio.Event().wait()
         if self.fault is not None:
             raise self.fault
 
@@ -195,6 +208,100 @@ def test_status_and_depth_are_measured_at_the_moment_of_asking() -> None:
         assert world.monitor.status()["inputs"] == before + 1
         world.inbox.put(Source.OPERATOR, DrainRequested("x", "y"))
         assert 'oracle_inbox_depth{lane="ordered"} 1.0' in world.monitor.probes().metrics().decode()
+
+    on_loop(test)
+
+
+def test_a_part_that_does_not_get_on_is_named_and_a_vendors_outage_is_not() -> None:
+    async def test(world: World) -> None:
+        await world.watch(STUCK_AFTER_S + 5)
+        assert world.monitor.stuck() == {}
+        for feed in Feed:
+            world.house.tell(FeedChanged(feed, 2, FeedState.DOWN, "outage"))
+        world.fault = StoreError("database is locked")
+        await world.watch(STUCK_AFTER_S + 5)
+        assert world.monitor.stuck() == {}
+        world.core_stuck_s = STUCK_AFTER_S + 0.5
+        assert world.monitor.stuck() == {"core": STUCK_AFTER_S + 0.5}
+
+    on_loop(test)
+
+
+def test_a_writer_that_does_not_answer_is_stuck_and_the_loop_is_not() -> None:
+    async def test(world: World) -> None:
+        world.hang = True
+        await world.watch(STUCK_AFTER_S - 1)
+        assert world.monitor.stuck() == {}
+        await world.watch(2)
+        assert list(world.monitor.stuck()) == ["writer"]
+
+    on_loop(test)
+
+
+def test_a_loop_that_no_longer_runs_its_tasks_is_stuck() -> None:
+    async def test(world: World) -> None:
+        await world.watch(1)
+        world.loop.now_s += STUCK_AFTER_S + 1
+        assert "loop" in world.monitor.stuck()
+
+    on_loop(test)
+
+
+def test_a_feed_that_cannot_end_its_own_connecting_is_stuck() -> None:
+    async def test(world: World) -> None:
+        world.edges.stock.supervisor.start(START_NS)
+        await world.watch(FEED_STUCK_AFTER_S - 1)
+        assert world.monitor.stuck() == {}
+        assert world.monitor.heartbeats_s()["stock"] > FEED_STUCK_AFTER_S - 3
+        await world.watch(4)
+        assert list(world.monitor.stuck()) == ["stock"]
+        world.edges.stock.supervisor.failed(START_NS, Failure(Kind.UNREACHABLE, "refused"))
+        assert world.monitor.stuck() == {}
+
+    on_loop(test)
+
+
+def test_start_up_is_over_when_all_but_a_halt_is_in_order() -> None:
+    async def test(world: World) -> None:
+        assert not world.monitor.serving()
+        await world.watch(1)
+        assert world.monitor.serving()
+        world.house.tell(DrainRequested("operator", "deploy"))
+        assert world.monitor.serving()
+
+    on_loop(test)
+
+
+def test_start_up_does_not_wait_for_a_vendor_for_ever() -> None:
+    async def test(world: World) -> None:
+        await world.watch(START_GRACE_S - 1)
+        assert not world.monitor.serving()
+        await world.watch(2)
+        assert world.monitor.serving()
+        assert world.monitor.headline() == (
+            "sim, reconciling; feeds: stock connecting, option connecting, trading connecting; open trades: 0"
+        )
+
+    on_loop(test, ready=False)
+
+
+def test_the_probes_gauges_say_what_the_daemon_says_of_itself() -> None:
+    async def test(world: World) -> None:
+        await world.watch(1)
+        world.house.tell(FeedChanged(Feed.STOCK, 2, FeedState.STALE, "silence"))
+        text = world.monitor.probes().metrics().decode().splitlines()
+        assert 'oracle_ready{check="feed_stock"} 0.0' in text
+        assert 'oracle_ready{check="store"} 1.0' in text
+        assert "oracle_market_open 1.0" in text
+        assert 'oracle_heartbeat_age_seconds{part="core"} 0.0' in text
+
+    on_loop(test)
+
+
+def test_every_condition_for_trading_is_in_the_catalogue() -> None:
+    async def test(world: World) -> None:
+        assert set(world.monitor.readiness()) <= set(VALUES["check"])
+        assert set(world.monitor.heartbeats_s()) == set(VALUES["part"])
 
     on_loop(test)
 
