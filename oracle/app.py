@@ -6,6 +6,7 @@ from the store, edges, console; order of stop: edges, console, journal, store.
 
 import asyncio
 import datetime as dt
+import faulthandler
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import structlog
 
 from oracle import __version__, logs
 from oracle.calendar import load_sessions
 from oracle.config import Config
 from oracle.connect import Account, account_of, check_account, make_edges, option_feed
+from oracle.console.control import ControlServer, socket_path
 from oracle.console.server import Console
 from oracle.core.clock import VirtualClock
 from oracle.core.engine import Engine, Turn
@@ -28,7 +29,7 @@ from oracle.core.equity import EquityKeeper, Marks
 from oracle.core.errors import ConfigurationError, RemoteError
 from oracle.core.ledger import Ledger
 from oracle.core.market import MarketState
-from oracle.core.messages import STRATEGY_FAILED_LATCH, JournalOpened, OrderFilled, TradeOpened
+from oracle.core.messages import STRATEGY_DISABLED_LATCH, STRATEGY_FAILED_LATCH, JournalOpened, OrderFilled
 from oracle.core.sessions import NS, SessionTable
 from oracle.daemon import Daemon
 from oracle.edges import Edges, fault_of
@@ -36,19 +37,23 @@ from oracle.edgetimers import Clock, EdgeTimers
 from oracle.eventlog import EventLog
 from oracle.execution.account import AccountReader
 from oracle.execution.desk import Desk
+from oracle.execution.foreign import ForeignOrders
 from oracle.execution.reconcile import Reconciler
 from oracle.execution.works import DeskSettings
 from oracle.housekeeping import Housekeeping
-from oracle.inbox import Inbox
+from oracle.inbox import Inbox, Source
 from oracle.metrics.catalogue import Labels
 from oracle.metrics.observer import Observer
 from oracle.monitor import Monitor
+from oracle.notify import Notifier, service_manager
+from oracle.opening import opening_record
 from oracle.options.chain import Chains
 from oracle.options.keeper import ChainKeeper
 from oracle.pacing import PacingClient, Welcome
-from oracle.risk.gate import Gate, GateSettings, Stored
+from oracle.risk.gate import Gate
 from oracle.risk.limits import DEFAULT_BETAS
 from oracle.risk.rules import RULES
+from oracle.risk.stored import GateSettings, Stored
 from oracle.running import Core, Running
 from oracle.store.journal import JournalWriter, journal_path
 from oracle.store.loading import Loaded
@@ -107,10 +112,12 @@ def build_core(config: Config, table: SessionTable, loaded: Loaded, strategies: 
     chains = Chains(table, rate_per_year=RATE_PER_YEAR, max_age_s=max(60.0, age_s))
     equity = EquityKeeper(ledger, Marks(market, chains, age_s))
     ahead: dict[str, int] = {}
+    always: set[str] = set()
     for strategy in strategies:
         for symbol in strategy.universe:
             ahead[symbol] = max(ahead.get(symbol, 0), strategy.max_expiry_sessions)
-    keeper = ChainKeeper(ahead, config.feeds.option_quotes_limit)
+        always.update(() if strategy.options_on_demand else strategy.universe)
+    keeper = ChainKeeper(ahead, config.feeds.option_quotes_limit, on_demand=ahead.keys() - always)
     runner = StrategyRunner(strategies)
     gate = Gate(
         GateSettings(
@@ -122,17 +129,16 @@ def build_core(config: Config, table: SessionTable, loaded: Loaded, strategies: 
             next_sequence=loaded.next_order_sequence,
             config_fingerprint=config.fingerprint(),
             live=False,
+            caps={s.name: s.caps for s in strategies},
         )
     )
     desk = Desk(DeskSettings(config.fees.modelled_per_contract_usd))
-    reader, reconciler = AccountReader(), Reconciler()
+    # At a real broker the account is compared every 30 s, whatever the settings of simulations say.
+    reader = AccountReader(config.sim.account_read_every_s) if config.mode == "sim" else AccountReader()
+    reconciler = Reconciler()
     ledger.restore(loaded.books)
     equity.restore(loaded.last_equity, loaded.seed)
-    runner.restore(
-        latch.latch.removeprefix(STRATEGY_FAILED_LATCH)
-        for latch in loaded.latches
-        if latch.active and latch.latch.startswith(STRATEGY_FAILED_LATCH)
-    )
+    runner.restore(*(_latched(loaded, prefix) for prefix in (STRATEGY_FAILED_LATCH, STRATEGY_DISABLED_LATCH)))
     for intent in loaded.intents:
         for strategy in strategies:
             if strategy.name == intent.strategy:
@@ -141,16 +147,23 @@ def build_core(config: Config, table: SessionTable, loaded: Loaded, strategies: 
         Stored(
             orders=loaded.submits, advanced=loaded.order_events, fills=loaded.fills, ended=loaded.order_ends,
             intents=loaded.intents, opened=loaded.opened, closed=loaded.closed, plans=loaded.phases,
-            exits=loaded.triggered, latches=loaded.latches,
+            exits=loaded.triggered, latches=loaded.latches, submitted_ns=loaded.submitted_ns,
+            foreign=loaded.foreign, settled=loaded.settled,
+            advanced_ns=loaded.advanced_ns,
         )
     )  # fmt: skip
     desk.restore(loaded.submits, loaded.order_events, loaded.fills, loaded.order_ends, loaded.foreign)
     reader.restore(loaded.submits, loaded.order_events, loaded.fills, loaded.order_ends)
     reconciler.restore(loaded.order_events, loaded.fills, loaded.foreign)
     engine = Engine(table, market, chains, ledger, equity)
-    for actor in (chains, keeper, runner, gate, desk, reader, reconciler):
+    for actor in (chains, keeper, runner, gate, desk, reader, reconciler, ForeignOrders(loaded.token)):
         engine.bus.subscribe(actor.handlers())
-    return Core(engine, ledger, market, gate, strategies)
+    return Core(engine, ledger, market, gate, strategies, lambda: chains.prepare(engine.at_ns))
+
+
+def _latched(loaded: Loaded, prefix: str) -> list[str]:
+    """The strategies whose latch of a kind is set."""
+    return [row.latch.removeprefix(prefix) for row in loaded.latches if row.active and row.latch.startswith(prefix)]
 
 
 def abbreviation(strategy: str) -> str:
@@ -187,13 +200,17 @@ async def run(
             await check_account(account)
         require_free(state)
         pacing, welcome, clock = await _time_source(config, stack, wall_clock or WallClock())
-        table, observer = _calendar(clock.now_ns()), _observer(config, stack)
-        store, loaded, journal = await _open_state(config, state, clock.now_ns(), token, observer, stack)
+        # One instant for calendar, journal and engine: a replay builds the same core from the opening record.
+        start_ns = clock.now_ns()
+        table, observer = _calendar(start_ns), _observer(config, stack)
+        store, loaded = await _open_store(config, state, start_ns, token, observer, stack)
+        journal = _open_journal(state, opening_record(config, table, loaded, strategies, start_ns), stack)
         core = build_core(config, table, loaded, strategies)
         running = Running(config, core, Tally(), clock, table, welcome, state)
         daemon, edges = await _connect(running, account, observer, store, journal, stack)
-        observer.restore(loaded.working, loaded.latches, _still_open(loaded))
-        core.engine.start(clock.now_ns())
+        observer.restore(loaded.working, loaded.latches, loaded.still_open)
+        running.tally.restore(loaded.still_open, loaded.last_equity)
+        core.engine.start(start_ns)
         observer.set_state("warming")
         await _first_reads(core, edges, table, clock.now_ns(), simulated=pacing is not None)
         edges.start()
@@ -202,26 +219,29 @@ async def run(
         if pacing is not None and isinstance(clock, VirtualClock):
             await daemon.run_paced(pacing, clock.advance)
         else:
-            housekeeping = Housekeeping(state, store.backup)
+            housekeeping = Housekeeping(state, store.backup, config.journal.keep_days)
             housekeeping.start()
             stack.callback(housekeeping.stop)
-            await daemon.run_wall()
+            await daemon.run_wall(core.prepare)
         return _result(running, store, journal, observer)
 
 
-async def _open_state(
+async def _open_store(
     config: Config, state: Path, now_ns: int, token: str | None, observer: Observer, stack: AsyncExitStack
-) -> tuple[Store, Loaded, JournalWriter]:
-    """Open the database and a new journal segment; both are closed with the stack."""
+) -> tuple[Store, Loaded]:
+    """Open the database, which is closed with the stack, and read what is durable."""
     store = await Store.open(
         state, config.mode, now_ns, token=token, feed=option_feed(config), on_commit_s=observer.observe_commit
     )
     stack.push_async_callback(store.close)
-    loaded = await store.load()
-    opened = JournalOpened(__version__, config.mode, config.fingerprint(), now_ns, msgspec.msgpack.encode(loaded))
+    return store, await store.load()
+
+
+def _open_journal(state: Path, opened: JournalOpened, stack: AsyncExitStack) -> JournalWriter:
+    """Begin a new journal segment; it is closed with the stack."""
     journal = JournalWriter(journal_path(state, time.time_ns()), opened)
     stack.push(_ending(journal))
-    return store, loaded, journal
+    return journal
 
 
 def _ending(journal: JournalWriter) -> Callable[[object, BaseException | None, object], None]:
@@ -242,17 +262,23 @@ async def _connect(
     timers = EdgeTimers(running.clock, inbox.changed.set)
     edges = await stack.enter_async_context(make_edges(running.config, account, core, running.table, inbox, timers))
     edges.rest.on_request = observer.observe_request
+    control = ControlServer(socket_path(running.state), lambda request: inbox.put(Source.OPERATOR, request))
     daemon = Daemon(
         engine=core.engine, inbox=inbox, edges=edges, store=store, journal=journal, clock=running.clock,
         edge_timers=timers, check_edges=fault_of(edges),
-        observers=(running.tally.on_turn, _counted(observer), EventLog().on_turn, _held_watch(core, edges)),
+        observers=(
+            running.tally.on_turn, _counted(observer), EventLog().on_turn, _held_watch(core, edges), control.on_turn,
+        ),
     )  # fmt: skip
-    monitor = Monitor(observer, running, edges, inbox, store.probe)
+    monitor = Monitor(observer, running, edges, inbox, store.probe, lambda: daemon.stuck_s)
     console = Console(monitor.probes())
     port = await console.start(running.config.console.port)
     stack.push_async_callback(console.stop)
+    await control.start()
+    stack.push_async_callback(control.stop)
     running.metrics_url = f"http://127.0.0.1:{port}/metrics"
     edges.watch(monitor.run())
+    _tell_service_manager(monitor, daemon, edges)
     _handle_signals(daemon, stack)
     return daemon, edges
 
@@ -330,9 +356,14 @@ def _counted(observer: Observer) -> Callable[[Turn, float], None]:
     return lambda turn, seconds: observer.observe_turn(turn.stamped, turn.messages, seconds)
 
 
-def _still_open(loaded: Loaded) -> list[TradeOpened]:
-    closed = {trade.trade_id for trade in loaded.closed}
-    return [trade for trade in loaded.opened if trade.trade_id not in closed]
+def _tell_service_manager(monitor: Monitor, daemon: Daemon, edges: Edges) -> None:
+    """Under systemd: report readiness, life and the drain; the SIGABRT of a watchdog leaves the stacks in the log."""
+    manager = service_manager()
+    if manager is not None:
+        faulthandler.enable()
+        notifier = Notifier(manager, monitor)
+        daemon.on_stop.append(notifier.stopping)
+        edges.watch(notifier.run())
 
 
 def _handle_signals(daemon: Daemon, stack: AsyncExitStack) -> None:

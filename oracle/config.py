@@ -29,7 +29,7 @@ PAPER_HOSTS = {
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ENV_PREFIX = "ORACLE_"
 # Variables with our prefix that are not settings: they belong to the tests and the scripts.
-NOT_SETTINGS = frozenset({"ORACLE_REAL_DATA"}) | {
+NOT_SETTINGS = frozenset({"ORACLE_REAL_DATA", "ORACLE_REQUIRE_PROM"}) | {
     # A database client of the same name uses these.
     *("ORACLE_BASE", "ORACLE_HOME", "ORACLE_HOSTNAME", "ORACLE_PATH", "ORACLE_PDB_SID", "ORACLE_SID", "ORACLE_TERM"),
     "ORACLE_UNQNAME",
@@ -76,6 +76,9 @@ class SimSettings(_Section):
     key: SecretStr = Field(SecretStr("SIMULATED-KEY"), description="its key")
     secret: SecretStr = Field(SecretStr("simulated-secret-of-no-value"), description="its secret")
     speed: float = Field(0.0, ge=0, le=1e6, description="times real time; 0 is as fast as the daemon can follow")
+    account_read_every_s: float = Field(
+        30.0, ge=30, le=86_400, description="seconds between comparisons with the simulated account in a quiet session"
+    )
 
 
 class FeedSettings(_Section):
@@ -119,6 +122,12 @@ class LogSettings(_Section):
         return {"auto": None, "json": False, "console": True}[self.format]
 
 
+class JournalSettings(_Section):
+    """The record of what the core saw. The vendor keeps no history of option quotes, so nothing is deleted unasked."""
+
+    keep_days: int = Field(0, ge=0, le=36_500, description="days after which a segment is deleted; 0 keeps all")
+
+
 class Config(_Section):
     """Everything that can be set."""
 
@@ -135,6 +144,7 @@ class Config(_Section):
     fees: FeeSettings = FeeSettings()
     console: ConsoleSettings = ConsoleSettings()
     logs: LogSettings = LogSettings()
+    journal: JournalSettings = JournalSettings()
 
     @model_validator(mode="after")
     def _paper_is_paper(self) -> Self:
@@ -155,8 +165,10 @@ class Config(_Section):
         return self
 
     def fingerprint(self) -> str:
-        """Sixteen hex digits that change with any setting but secrets, ports and logging."""
-        shown = self.model_dump(mode="json", exclude={"console": True, "logs": True, "sim": {"url", "key", "secret"}})
+        """Sixteen hex digits that change with any setting but secrets, ports, logging and what is kept."""
+        shown = self.model_dump(
+            mode="json", exclude={"console": True, "logs": True, "journal": True, "sim": {"url", "key", "secret"}}
+        )
         shown["alpaca"].pop("key")
         shown["alpaca"].pop("secret")
         return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()[:16]

@@ -37,6 +37,8 @@ Effect = SendOrder | SendCancel | LookUpOrder | ReadAccount | ReadChain | SetOpt
 QUOTE_FLUSH_S = 0.25
 # A barrier that does not close in this wall time means that an edge is stuck, which a restart may mend.
 BARRIER_TIMEOUT_S = 60.0
+# A request is on its socket after so many rounds of the loop: its task starts, aiohttp makes its writer, that runs.
+ROUNDS_TO_SOCKET = 3
 # A drain waits this long for requests in flight; a connection that hangs must not hold up the end of the process.
 DRAIN_TIMEOUT_S = 8.0
 
@@ -109,9 +111,20 @@ class Daemon:
         self._check_edges = check_edges
         self._stop_by_s: float | None = None
         self._silence: asyncio.Timeout | None = None
+        # For the watchdog: since when a turn and its commit have been under way; None while none is.
+        self._turn_since_s: float | None = None
+        # Called when a drain is asked for.
+        self.on_stop: list[Callable[[], None]] = []
+
+    @property
+    def stuck_s(self) -> float:
+        """For how many seconds a turn and its commit have not finished; 0 while the loop waits for others."""
+        return 0.0 if self._turn_since_s is None else time.perf_counter() - self._turn_since_s
 
     def request_stop(self, who: str, why: str) -> None:
         """Ask for a drain: the request is an input like any other."""
+        for tell in self.on_stop:
+            tell()
         now_s = asyncio.get_running_loop().time()
         if self._stop_by_s is None:
             self._stop_by_s = now_s + DRAIN_TIMEOUT_S
@@ -127,7 +140,7 @@ class Daemon:
         Raises:
             RemoteError: the exchange went away, or an edge did not come to rest.
         """
-        await self._settle(pacing, {})
+        await self._settle(pacing, None)
         await pacing.ready()
         while True:
             beat = await self._beat(pacing)
@@ -135,7 +148,7 @@ class Daemon:
                 await self._drain_paced(pacing)
                 return
             advance_clock(beat.at_ns)
-            await self._settle(pacing, beat.sent)
+            await self._settle(pacing, None if beat.kind == "end" else beat.sent)
             if beat.kind == "end" or self._stop_by_s is not None:
                 return
             await pacing.handled(beat.n, self._edges.received(), self._next_timer_ns())
@@ -156,34 +169,35 @@ class Daemon:
         """Handle the stop request at the present time; an exchange that is stuck is not waited for."""
         try:
             async with asyncio.timeout_at(self._stop_by_s):
-                await self._settle(pacing, {})
+                await self._settle(pacing, None)
         except TimeoutError:
             log.warning("drain_cut_short", in_flight=self._edges.in_flight)
 
-    async def _settle(self, pacing: PacingClient, sent: dict[str, int]) -> None:
+    async def _settle(self, pacing: PacingClient, sent: dict[str, int] | None) -> None:
         """Handle everything of one step: wait for all its frames, release in order, repeat while effects go out.
 
-        After effects the exchange is asked how much it has sent, because replies and trade updates race on different
-        sockets: only the full set can be put in a repeatable order.
+        After effects, and after an edge's timer may have opened a connection, the exchange is asked how much it has
+        sent, because replies and trade updates race on different sockets: only the full set can be put in a repeatable
+        order. ``sent`` None: not known yet.
         """
         at_ns = self._clock.now_ns()
         while True:
             await self._barrier(sent)
             self._check_edges()
-            if self._edge_timers.run_due():
-                continue
-            batch = [*self._inbox.take(), *self._edges.drain_quotes(at_ns)]
-            sending = await self._perform(self._engine.advance(at_ns))
-            for message in batch:
-                sending |= await self._perform(self._engine.handle(at_ns, message))
-            if sending or self._edges.in_flight:
-                await self._barrier({})
+            acted = self._edge_timers.run_due() > 0
+            if not acted:
+                batch = [*self._inbox.take(), *self._edges.drain_quotes(at_ns)]
+                acted = await self._perform(self._engine.advance(at_ns))
+                for message in batch:
+                    acted |= await self._perform(self._engine.handle(at_ns, message))
+            if acted or self._edges.in_flight:
+                await self._barrier(None)
                 sent = (await pacing.sync()).sent
             elif not self._inbox and not self._edge_timer_is_due():
                 return
 
-    async def _barrier(self, sent: dict[str, int]) -> None:
-        """Wait until nothing is in flight and every message that was sent has been received."""
+    async def _barrier(self, sent: dict[str, int] | None) -> None:
+        """Wait until nothing is in flight, every message that was sent is here, and every cut has been noticed."""
         changed = self._inbox.changed
         while not self._at_rest(sent):
             self._check_edges()
@@ -194,16 +208,21 @@ class Daemon:
             except TimeoutError:
                 raise RemoteError(f"no rest for {BARRIER_TIMEOUT_S:g} s: {self._unrest(sent)}") from None
 
-    def _unrest(self, sent: dict[str, int]) -> str:
-        received = self._edges.received()
-        missing = [f"{c} {received.get(c, 0)} of {n} messages" for c, n in sent.items() if received.get(c, 0) < n]
-        return ", ".join([f"{self._edges.in_flight} in flight", *missing])
+    def _unrest(self, sent: dict[str, int] | None) -> str:
+        received, told = self._edges.received(), sent or {}
+        missing = [f"{c} {received.get(c, 0)} of {n} messages" for c, n in told.items() if received.get(c, 0) < n]
+        cut = [] if sent is None else [f"{c} was cut and still counts as open" for c in received if c not in sent]
+        return ", ".join([f"{self._edges.in_flight} in flight", *missing, *cut])
 
-    def _at_rest(self, sent: dict[str, int]) -> bool:
+    def _at_rest(self, sent: dict[str, int] | None) -> bool:
         if self._edges.in_flight:
             return False
+        if sent is None:
+            return True
         received = self._edges.received()
-        return all(received.get(conn, count) >= count for conn, count in sent.items())
+        # A connection that the exchange names no more is cut there: the moment at which its feed notices must be this
+        # step, not whichever one the race between sockets makes it.
+        return received.keys() <= sent.keys() and all(received.get(c, count) >= count for c, count in sent.items())
 
     def _edge_timer_is_due(self) -> bool:
         due_ns = self._edge_timers.next_ns()
@@ -211,10 +230,14 @@ class Daemon:
 
     # ------------------------------------------------------------------------------------------- the wall drive
 
-    async def run_wall(self) -> None:
-        """Follow the wall clock until a stop request, then handle what is waiting or in flight, for a limited time."""
+    async def run_wall(self, prepare: Callable[[], bool] = lambda: False) -> None:
+        """Follow the wall clock until a stop request, then handle what is waiting or in flight, for a limited time.
+
+        Args:
+            prepare: called in idle moments, again and again while it says that it had something to do.
+        """
         while True:
-            await self._wait_for_work()
+            await self._wait_for_work(prepare)
             self._check_edges()
             self._edge_timers.run_due()
             at_ns = max(self._clock.now_ns(), self._engine.at_ns)
@@ -228,7 +251,7 @@ class Daemon:
                     log.warning("drain_cut_short", in_flight=self._edges.in_flight)
                     return
 
-    async def _wait_for_work(self) -> None:
+    async def _wait_for_work(self, prepare: Callable[[], bool]) -> None:
         wait_s = QUOTE_FLUSH_S
         next_ns = self._next_timer_ns()
         if next_ns is not None:
@@ -236,6 +259,8 @@ class Daemon:
         if len(self._inbox):
             return
         self._inbox.changed.clear()
+        while not self._inbox.changed.is_set() and prepare():  # noqa: ASYNC110 - it works, it does not wait
+            await asyncio.sleep(0)  # what arrives meanwhile goes first
         try:
             async with asyncio.timeout(wait_s):
                 await self._inbox.changed.wait()
@@ -249,7 +274,7 @@ class Daemon:
         steps = iter(turns)
         sending = False
         while True:
-            started_s = time.perf_counter()
+            started_s = self._turn_since_s = time.perf_counter()
             try:
                 turn = next(steps, None)
             except Exception:
@@ -258,17 +283,28 @@ class Daemon:
                     self._journal.write_input(self._engine.handling)
                 raise
             if turn is None:
+                self._turn_since_s = None
                 return sending
             took_s = time.perf_counter() - started_s
             await self._store.commit(turn.messages, turn.stamped)
-            for message in turn.messages:
-                if isinstance(message, EFFECTS):
-                    self._edges.send(message)
+            try:
+                if self._send(turn):
                     sending = True
-            self._journal.write_input(turn.stamped)
-            self._journal.write_outputs(turn.stamped.seq, turn.messages)
+                    # The bookkeeping below takes longer than a request needs to its socket: an order goes first.
+                    for _ in range(ROUNDS_TO_SOCKET):
+                        await asyncio.sleep(0)
+            finally:
+                self._journal.write_input(turn.stamped)
+                self._journal.write_outputs(turn.stamped.seq, turn.messages)
             for observe in self._observers:
                 observe(turn, took_s)
+
+    def _send(self, turn: Turn) -> bool:
+        """Let a turn's effects leave; whether there were any."""
+        effects = [message for message in turn.messages if isinstance(message, EFFECTS)]
+        for effect in effects:
+            self._edges.send(effect)
+        return bool(effects)
 
     def _next_timer_ns(self) -> int | None:
         due = [t for t in (self._engine.next_timer_ns, self._edge_timers.next_ns()) if t is not None]

@@ -7,6 +7,7 @@ import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import structlog
 
 from oracle.core.engine import Turn
@@ -24,9 +25,12 @@ from oracle.core.messages import (
     Message,
     NoData,
     NoSignal,
+    OperatorAnswered,
+    OperatorRequested,
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
+    PositionAdopted,
     Reconciled,
     SessionClosed,
     SessionOpened,
@@ -83,6 +87,13 @@ def _approved(m: IntentApproved) -> Fields:
     }  # fmt: skip
 
 
+def _answered(m: OperatorAnswered) -> Fields:
+    return {
+        "request_id": m.request_id, "action": m.action, "who": m.who, "why": m.why, "ok": m.ok, "done": m.done,
+        "text": m.text,
+    }  # fmt: skip
+
+
 # message class -> (event, level, fields)
 TABLE: dict[type[Message], tuple[str, str, Callable[[Any], Fields]]] = {
     SessionOpened: ("session_opened", "info", lambda m: {"date": m.date}),
@@ -109,6 +120,12 @@ TABLE: dict[type[Message], tuple[str, str, Callable[[Any], Fields]]] = {
         lambda m: {"latch": m.latch, "active": m.active, "reason": m.reason, "observed": m.observed},
     ),
     StrategyFailed: ("strategy_failed", "error", lambda m: {"strategy": m.strategy, "error": m.error}),
+    OperatorAnswered: ("operator_answered", "warning", _answered),
+    PositionAdopted: (
+        "position_adopted",
+        "warning",
+        lambda m: {"request_id": m.request_id, "order_id": m.order.order_id, "symbol": m.order.symbol},
+    ),
     ForeignExecution: (
         "foreign_execution",
         "error",
@@ -135,6 +152,11 @@ class EventLog:
             })  # fmt: skip
         elif isinstance(source, DrainRequested):
             self._say(turn, "drain_requested", "info", {"who": source.who, "why": source.why})
+        elif isinstance(source, OperatorRequested):
+            self._say(turn, "operator_requested", "warning", {
+                "request_id": source.request_id, "who": source.who, "why": source.why,
+                "ask": msgspec.to_builtins(source.ask),
+            })  # fmt: skip
         elif isinstance(source, AccountReported) and source.text:
             self._say(turn, "account_unread", "warning", {"text": source.text})
         for message in turn.messages:

@@ -3,6 +3,7 @@
 Inputs: none; the composition root fills it. Outputs: the parts that others may look at.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,8 @@ class Core:
     market: MarketState
     gate: Gate
     strategies: tuple[Strategy, ...]
+    # Computes something that the next decision will need; says whether there was anything.
+    prepare: Callable[[], bool] = lambda: False
 
 
 @dataclass(slots=True)

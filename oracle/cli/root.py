@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from oracle import __version__
-from oracle.cli import demo, exchange, run, show
+from oracle.cli import backtest, control, demo, exchange, replay, run, show, trade
 
 app = typer.Typer(
     name="oracle",
@@ -28,9 +28,19 @@ def root(
 
 
 app.command("demo")(demo.demo)
+app.command("backtest")(backtest.backtest)
 app.command("exchange")(exchange.exchange)
 app.command("run")(run.run)
+app.command("replay")(replay.replay)
 app.command("status")(show.status)
 app.command("positions")(show.positions)
 app.command("orders")(show.orders)
 app.command("trades")(show.trades)
+app.command("halt")(control.halt)
+app.command("resume")(control.resume)
+app.command("flatten")(control.flatten)
+app.command("enable")(control.enable)
+app.command("disable")(control.disable)
+app.command("reconcile")(control.reconcile)
+app.command("adopt")(control.adopt)
+app.command("trade")(trade.trade)

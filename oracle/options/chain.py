@@ -1,9 +1,9 @@
 """The live option chains: newest quotes per contract, what is usable and why not, implied volatility and delta.
 
 Inputs: ChainListed, ChainQuotes, and stock quotes and bars for spot. Output: the answers of ``ports.ChainsView``.
-Volatility and delta are computed when asked, one expiry at a time, and cached for that state and instant.
-Invariants: what is unknown or too old is None or a reason, never an older or another number; a vendor's time counts at
-most as the turn's.
+Volatility and delta are computed when asked, one expiry at a time, as of the chain's last change, and kept until the
+next: who asks when, or ``prepare`` in an idle moment, changes no figure. Invariants: what is unknown or too old is None
+or a reason, never an older or another number; a vendor's time counts at most as the turn's.
 """
 
 from collections.abc import Iterable
@@ -34,11 +34,17 @@ class QuoteState(StrEnum):
 
 @dataclass(slots=True)
 class _Chain:
-    """One underlying: its columns and the surfaces computed from them at one instant."""
+    """One underlying: its columns, the surfaces of their present state, and which expiries were ever asked for."""
 
     columns: ChainColumns
-    surfaces: dict[str, Surface | None] = field(default_factory=dict)
-    surfaces_at_ns: int = -1
+    changed_ns: int
+    surfaces: dict[str, Surface] = field(default_factory=dict)
+    asked: dict[str, None] = field(default_factory=dict)
+
+    def change(self, at_ns: int) -> None:
+        """Note that quotes or spot have changed."""
+        self.changed_ns = at_ns
+        self.surfaces.clear()
 
 
 class Chains:
@@ -78,13 +84,13 @@ class Chains:
             (Bar, self.on_bar),
         )
 
-    def on_listed(self, message: ChainListed, _context: Context) -> Iterable[Message]:
+    def on_listed(self, message: ChainListed, context: Context) -> Iterable[Message]:
         """Take the contracts of a session; quotes of the same session are kept for contracts that remain."""
         columns = ChainColumns.from_listing(message)
         old = self._chains.get(message.underlying)
         if old is not None and old.columns.listed.date == message.date:
             columns.copy_quotes(old.columns)
-        self._chains[message.underlying] = _Chain(columns)
+        self._chains[message.underlying] = _Chain(columns, context.at_ns)
         return ()
 
     def on_quotes(self, message: ChainQuotes, context: Context) -> Iterable[Message]:
@@ -98,26 +104,26 @@ class Chains:
             self.misdated += 1
             return ()
         chain.columns.take(message, context.at_ns)
-        chain.surfaces_at_ns = -1
+        chain.change(context.at_ns)
         return ()
 
     def on_stock_quote(self, quote: Quote, context: Context) -> Iterable[Message]:
         """Take the underlying's quote as spot when it has a middle."""
         if quote.mid is not None:
-            self._set_spot(quote.symbol, quote.mid, min(quote.quoted_ns, context.at_ns))
+            self._set_spot(quote.symbol, quote.mid, min(quote.quoted_ns, context.at_ns), context.at_ns)
         return ()
 
     def on_bar(self, bar: Bar, context: Context) -> Iterable[Message]:
         """Take a bar's close as spot when nothing newer is known."""
-        self._set_spot(bar.symbol, bar.close, min(bar.start_ns + MINUTE_NS, context.at_ns))
+        self._set_spot(bar.symbol, bar.close, min(bar.start_ns + MINUTE_NS, context.at_ns), context.at_ns)
         return ()
 
-    def _set_spot(self, symbol: str, price: float, at_ns: int) -> None:
+    def _set_spot(self, symbol: str, price: float, stamped_ns: int, at_ns: int) -> None:
         known = self._spot.get(symbol)
-        if known is None or at_ns >= known[1]:
-            self._spot[symbol] = (price, at_ns)
+        if known is None or stamped_ns >= known[1]:
+            self._spot[symbol] = (price, stamped_ns)
             if symbol in self._chains:
-                self._chains[symbol].surfaces_at_ns = -1
+                self._chains[symbol].change(at_ns)
 
     @property
     def adjusted(self) -> int:
@@ -165,14 +171,35 @@ class Chains:
 
     def surface(self, underlying: str, expiry: str, at_ns: int) -> Surface | None:
         """Model values of one expiry; None without a listing, spot, such an expiry, or time left."""
-        chain = self._chains.get(underlying)
-        if chain is None:
+        chain, expiry_ns = self._chains.get(underlying), self._table.expiry_ns(expiry)
+        spot = self.spot(underlying, at_ns)
+        if chain is None or spot is None or expiry_ns is None or expiry_ns <= at_ns:
             return None
-        if chain.surfaces_at_ns != at_ns:
-            chain.surfaces, chain.surfaces_at_ns = {}, at_ns
-        if expiry not in chain.surfaces:
-            chain.surfaces[expiry] = self._compute(chain.columns, expiry, at_ns)
-        return chain.surfaces[expiry]
+        known = chain.surfaces.get(expiry)
+        rows = chain.columns.rows_of.get(expiry) if known is None else None
+        if rows is None:
+            return known
+        chain.asked[expiry] = None
+        chain.surfaces[expiry] = known = compute_surface(
+            chain.columns,
+            rows,
+            spot=spot,
+            rate_per_year=self._rate,
+            expires_in_ns=expiry_ns - chain.changed_ns,
+            fresh_since_ns=chain.changed_ns - self._max_age_ns,
+        )
+        return known
+
+    def prepare(self, at_ns: int) -> bool:
+        """Compute one surface that has been asked for before and is out of date; whether there was one to compute.
+
+        For idle moments of a process that follows the wall clock: what the next decision needs is then at hand.
+        """
+        for underlying, chain in self._chains.items():
+            for expiry in chain.asked:
+                if expiry not in chain.surfaces and self.surface(underlying, expiry, at_ns) is not None:
+                    return True
+        return False
 
     def select(self, request: DeltaRequest, at_ns: int) -> Selected | NotSelected:
         """Choose a contract: the first expiry that has one in the |delta| band, fresh and tight enough.
@@ -196,21 +223,6 @@ class Chains:
             if answer.stage > furthest.stage:
                 furthest = answer
         return furthest.answer()
-
-    def _compute(self, columns: ChainColumns, expiry: str, at_ns: int) -> Surface | None:
-        rows = columns.rows_of.get(expiry)
-        spot = self.spot(columns.listed.underlying, at_ns)
-        expiry_ns = self._table.expiry_ns(expiry)
-        if rows is None or spot is None or expiry_ns is None or expiry_ns <= at_ns:
-            return None
-        return compute_surface(
-            columns,
-            rows,
-            spot=spot,
-            rate_per_year=self._rate,
-            expires_in_ns=expiry_ns - at_ns,
-            fresh_since_ns=at_ns - self._max_age_ns,
-        )
 
     def _model(self, symbol: str, at_ns: int) -> tuple[float, float] | None:
         contract = parse_occ(symbol)

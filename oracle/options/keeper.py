@@ -4,7 +4,7 @@ Inputs: Quote, ChainListed, ChainReadFailed, OrderFilled, its own retry timer. O
 SetOptionSubscription effects. Invariants: the subscription never exceeds the limit; the same state gives the same set.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -14,6 +14,7 @@ from oracle.core.messages import (
     ChainListed,
     ChainReadFailed,
     Message,
+    OptionsWanted,
     OrderFilled,
     Quote,
     ReadChain,
@@ -50,11 +51,14 @@ class ChainKeeper:
     Args:
         sessions_ahead: per underlying, how many sessions ahead the farthest expiry lies (0 = expiring today).
         limit: option quotes that the data plan allows at once (200 or 1,000).
+        on_demand: underlyings whose chains are wanted only while some strategy says so.
     """
 
-    __slots__ = ("_ahead", "_chains", "_current", "_limit")
+    __slots__ = ("_ahead", "_chains", "_current", "_limit", "_on_demand", "_wanting")
 
-    def __init__(self, sessions_ahead: Mapping[str, int], limit: int) -> None:
+    def __init__(self, sessions_ahead: Mapping[str, int], limit: int, on_demand: Collection[str] = ()) -> None:
+        self._on_demand = frozenset(on_demand)
+        self._wanting: dict[str, set[str]] = {}
         self._ahead = dict(sorted(sessions_ahead.items()))
         self._limit = limit
         self._chains = {symbol: _Chain() for symbol in self._ahead}
@@ -64,6 +68,7 @@ class ChainKeeper:
         """What this actor listens to."""
         return (
             (Quote, self.on_quote),
+            (OptionsWanted, self.on_wanted),
             (ChainListed, self.on_listed),
             (ChainReadFailed, self.on_read_failed),
             (TimerFired, self.on_timer),
@@ -74,7 +79,7 @@ class ChainKeeper:
         """Ask for the chain once spot is known for the coming session; follow spot and what is held afterwards."""
         chain = self._chains.get(quote.symbol)
         mid, session = quote.mid, context.session
-        if chain is None or mid is None or session is None:
+        if chain is None or mid is None or session is None or not self._is_wanted(quote.symbol):
             return ()
         if chain.asked_date != session.date:
             return self._ask(quote.symbol, mid, context)
@@ -92,7 +97,10 @@ class ChainKeeper:
             return ()
         quote = context.market.quote(listed.underlying)
         chain.listed_date = listed.date
-        if quote is not None and quote.mid is not None:
+        if listed.underlying in self._on_demand:
+            # Where no chain was wanted, quotes may be old; the last bar's close is spot then.
+            chain.centre = context.chains.spot(listed.underlying, context.at_ns)
+        elif quote is not None and quote.mid is not None:
             chain.centre = quote.mid
         chain.by_expiry = {}
         for contract in listed.contracts:
@@ -100,6 +108,24 @@ class ChainKeeper:
             if parsed.root == listed.underlying:  # another root is an adjusted contract, which delivers something else
                 chain.by_expiry.setdefault(parsed.expiry, []).append((parsed.strike, contract.symbol))
         return self._subscribe(context)
+
+    def on_wanted(self, wish: OptionsWanted, context: Context) -> Iterable[Message]:
+        """Read and subscribe a chain when a strategy begins to want it, and leave it when the last one ends."""
+        chain, session = self._chains.get(wish.underlying), context.session
+        wanting = self._wanting.setdefault(wish.underlying, set())
+        (wanting.add if wish.wanted else wanting.discard)(wish.strategy)
+        if chain is None or session is None or wish.underlying not in self._on_demand:
+            return ()
+        spot = context.chains.spot(wish.underlying, context.at_ns)
+        if not wish.wanted or spot is None:
+            return self._subscribe(context)
+        if chain.asked_date != session.date:
+            return self._ask(wish.underlying, spot, context)
+        chain.centre = spot
+        return self._subscribe(context)
+
+    def _is_wanted(self, underlying: str) -> bool:
+        return underlying not in self._on_demand or bool(self._wanting.get(underlying))
 
     def on_read_failed(self, failed: ChainReadFailed, context: Context) -> Iterable[Message]:
         """Try again a little later; until then the chain is unknown and nothing trades on it."""
@@ -117,8 +143,8 @@ class ChainKeeper:
         return self._ask(underlying, quote.mid, context)
 
     def on_filled(self, _fill: OrderFilled, context: Context) -> Iterable[Message]:
-        """A leg held is always subscribed."""
-        return self._keep_held(context)
+        """A leg held is always subscribed; where chains are wanted at times, one that has gone is left."""
+        return self._subscribe(context) if self._on_demand else self._keep_held(context)
 
     def _keep_held(self, context: Context) -> tuple[Message, ...]:
         return () if set(_held(context)) <= set(self._current) else self._subscribe(context)
@@ -143,14 +169,18 @@ class ChainKeeper:
         session = context.session
         ready = [
             (chain, chain.centre)
-            for chain in self._chains.values()
-            if session and chain.listed_date == session.date and chain.by_expiry and chain.centre is not None
+            for symbol, chain in self._chains.items()
+            if session
+            and self._is_wanted(symbol)
+            and chain.listed_date == session.date
+            and chain.by_expiry
+            and chain.centre is not None
         ]
         slots = sum(len(chain.by_expiry) for chain, _ in ready)
-        if slots == 0:
+        if slots == 0 and not self._on_demand:
             return ()
         chosen = set(_held(context)[: self._limit])
-        share = (self._limit - len(chosen)) // slots
+        share = (self._limit - len(chosen)) // max(slots, 1)
         for chain, centre in ready:
             widths = []
             for rows in chain.by_expiry.values():
@@ -159,7 +189,7 @@ class ChainKeeper:
                 widths.append(near[-1][0] if near else 0.0)
             chain.half_width = min(widths)
         symbols = tuple(sorted(chosen))
-        if not symbols or symbols == self._current:
+        if symbols == self._current or not (symbols or self._on_demand):
             return ()
         self._current = symbols
         return (SetOptionSubscription(symbols),)

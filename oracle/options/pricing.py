@@ -6,6 +6,8 @@ is European: for listed American options the error is the early-exercise premium
 Invariants: no NaN for valid inputs; an implied volatility that does not exist is NaN, never a number.
 """
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 from scipy.special import erfcx, ndtr, ndtri
@@ -157,8 +159,10 @@ def parity_forward(
         return None
     gap = (c - p)[good]
     order = np.argsort(np.abs(gap), kind="stable")[:nearest]
-    forward = float(np.median(k[good][order] + gap[order] / discount))
-    return forward if np.isfinite(forward) and forward > 0 else None
+    # The median of so few is found faster without numpy.
+    implied = sorted((k[good][order] + gap[order] / discount).tolist())
+    forward: float = (implied[(len(implied) - 1) // 2] + implied[len(implied) // 2]) / 2
+    return forward if math.isfinite(forward) and forward > 0 else None
 
 
 def _floats(*values: Floats) -> tuple[Array, ...]:
@@ -200,6 +204,8 @@ def _total_vol(target: Array, a: Array) -> Array:
     """Total volatility (vol times root years) of normalised out-of-the-money prices inside their bounds."""
     turning = np.sqrt(2.0 * np.maximum(a, 1e-300))
     low = target < _ratio(a, turning) * _slope(a, turning)
+    if low.all():
+        return _solve_low(target, a, turning)
     out = np.empty_like(target)
     out[low] = _solve_low(target[low], a[low], turning[low])
     high = ~low

@@ -12,7 +12,7 @@ import numpy as np
 from oracle.core.ports import DeltaRequest, NotSelected, Selected
 from oracle.core.sessions import NS
 from oracle.options.columns import ChainColumns, Ints
-from oracle.options.pricing import Array, delta_forward, implied_vol, parity_forward
+from oracle.options.pricing import Array, Bools, delta_forward, implied_vol, parity_forward
 
 YEAR_NS = 365 * 24 * 3600 * NS
 # A parity forward further from spot than this rests on broken quotes: carry to the longest expiry used (45 days)
@@ -49,13 +49,16 @@ STAGES = (
 
 @dataclass(slots=True, frozen=True)
 class Surface:
-    """One expiry's model values, aligned with ``rows`` (of the listing, ascending).
+    """One expiry's quotes and model values, aligned with ``rows`` (of the listing, ascending); dollars.
 
     ``iv`` of a contract in the money is that of the other right at its strike, whose quote carries the information;
     its own where that has none. NaN where no implied volatility exists. ``quoted_ns`` is of the quote it came from.
     """
 
     rows: Ints
+    is_call: Bools
+    mid: Array
+    spread: Array
     iv: Array
     delta: Array
     quoted_ns: Ints
@@ -103,6 +106,9 @@ def compute_surface(
     iv = np.where(use_other, other, own)
     return Surface(
         rows=rows,
+        is_call=is_call,
+        mid=mid,
+        spread=chain.ask[rows] - chain.bid[rows],
         iv=iv,
         delta=delta_forward(forward, strike, years, iv, is_call),
         quoted_ns=chain.quoted_ns[np.where(use_other, twin, rows)],
@@ -115,13 +121,13 @@ def compute_surface(
 def choose(chain: ChainColumns, surface: Surface, request: DeltaRequest, expiry: str, at_ns: int) -> Selected | Stopped:
     """The best contract of one expiry: |delta| nearest the band's middle, then tightest spread, then symbol."""
     rows = surface.rows
-    keep = (chain.is_call[rows] == request.is_call) & chain.tradable[rows]
-    counts: Facts = {"expiry": expiry, "listed": int(keep.sum()), "forward_source": surface.forward_source}
-    if not keep.any():
+    keep = (surface.is_call == request.is_call) & chain.tradable[rows]
+    left = int(np.count_nonzero(keep))
+    counts: Facts = {"expiry": expiry, "listed": left, "forward_source": surface.forward_source}
+    if left == 0:
         return Stopped(0, counts)
     size = np.abs(surface.delta)
-    mid = chain.mids(rows)
-    spread = chain.ask[rows] - chain.bid[rows]
+    mid, spread = surface.mid, surface.spread
     allowed = np.minimum(request.max_spread_usd, request.max_spread_of_mid * mid)
     oldest_ns = np.minimum(chain.quoted_ns[rows], surface.quoted_ns)
     tests = (
@@ -133,8 +139,8 @@ def choose(chain: ChainColumns, surface: Surface, request: DeltaRequest, expiry:
     )
     for stage, (name, holds) in enumerate(tests, start=1):
         before, keep = keep, keep & holds
-        counts[name] = int(keep.sum())
-        if not keep.any():
+        counts[name] = left = int(np.count_nonzero(keep))
+        if left == 0:
             if name == "tight":
                 counts["narrowest_spread_usd"] = round(float(spread[before].min()), 9)
             return Stopped(stage, counts)

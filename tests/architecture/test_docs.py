@@ -14,6 +14,7 @@ from oracle.config import load, markdown
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RUNBOOKS = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
 
 
 def commands() -> Iterator[tuple[str, str]]:
@@ -49,7 +50,7 @@ def test_the_settings_table_is_current() -> None:
     assert markdown() in page
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", [*PAGES, *RUNBOOKS], ids=lambda p: p.name)
 def test_links_resolve(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
         assert (page.parent / target).is_file(), f"{page.name}: {target}"
@@ -58,3 +59,8 @@ def test_links_resolve(page: Path) -> None:
 def test_every_page_is_reachable_from_the_readme() -> None:
     linked = set(re.findall(r"\(docs/([\w-]+\.md)\)", (ROOT / "README.md").read_text()))
     assert {page.name for page in PAGES[1:]} <= linked
+
+
+def test_every_runbook_is_reachable_from_the_page_of_alerts() -> None:
+    linked = set(re.findall(r"\(runbooks/([\w-]+\.md)\)", (ROOT / "docs" / "alerts.md").read_text()))
+    assert {page.name for page in RUNBOOKS} == linked

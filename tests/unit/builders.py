@@ -43,8 +43,9 @@ from oracle.core.sessions import MINUTE_NS, NS, Session, SessionTable
 from oracle.execution.desk import Desk
 from oracle.execution.reconcile import Reconciler
 from oracle.execution.works import DeskSettings
-from oracle.risk.gate import Gate, GateSettings
+from oracle.risk.gate import Gate
 from oracle.risk.limits import DEFAULT_BETAS, LadderSettings, RiskLimits
+from oracle.risk.stored import GateSettings
 
 DAY_NS = 24 * 60 * MINUTE_NS
 OPEN_NS = 1_767_623_400 * NS  # 2026-01-05 09:30 New York

@@ -25,7 +25,7 @@ from oracle.core.messages import (
     TimerFired,
 )
 from oracle.core.ports import Context
-from oracle.daemon import BARRIER_TIMEOUT_S, DRAIN_TIMEOUT_S, QUOTE_FLUSH_S, Daemon, Effect
+from oracle.daemon import BARRIER_TIMEOUT_S, DRAIN_TIMEOUT_S, QUOTE_FLUSH_S, ROUNDS_TO_SOCKET, Daemon, Effect
 from oracle.edgetimers import Clock, EdgeTimers
 from oracle.inbox import Inbox, Source
 from oracle.pacing import Beat
@@ -225,8 +225,8 @@ def play(work: Callable[[VirtualLoop], Coroutine[Any, Any, None]]) -> None:
         loop.close()
 
 
-def end(n: int = 1) -> Beat:
-    return Beat("end", n, T0 + n * NS)
+def end(n: int = 1, sent: dict[str, int] | None = None) -> Beat:
+    return Beat("end", n, T0 + n * NS, sent or {})
 
 
 def test_a_commit_precedes_its_effects_and_the_journal_follows() -> None:
@@ -277,7 +277,7 @@ def test_after_effects_only_the_full_set_is_handled_and_in_order() -> None:
     """The answer comes first on the wall, the trade update last: the core hears the trade update first."""
 
     async def work(loop: VirtualLoop) -> None:
-        world, exchange = World(loop), Exchange([Beat("step", 1, T0 + NS), end(2)])
+        world, exchange = World(loop), Exchange([Beat("step", 1, T0 + NS, {"t": 1}), end(2, {"t": 1})])
 
         def answered() -> None:
             world.inbox.put(Source.ANSWER, note("answer"), 1)
@@ -327,9 +327,52 @@ def test_a_step_is_handled_only_when_all_its_frames_are_here() -> None:
         loop.call_later(1, late)
         loop.call_later(2, early)
         step = Beat("step", 1, T0 + NS, {"stock": 3, "option": 2})
-        await world.paced(Exchange([step, end(2)]))
+        await world.paced(Exchange([step, end(2, step.sent)]))
         assert world.talker.heard == [(T0 + NS, "stock frame"), (T0 + NS, "option frame")]
         assert loop.now_s == pytest.approx(2)
+
+    play(work)
+
+
+def test_a_cut_is_noticed_in_the_step_of_the_cut() -> None:
+    """The exchange names a connection no more: time waits until its feed has noticed and said so."""
+
+    async def work(loop: VirtualLoop) -> None:
+        world = World(loop)
+        world.edges.counts = {"stock-1": 5}
+
+        def noticed() -> None:
+            world.edges.counts = {}
+            world.inbox.put(Source.STOCK, note("feed is down"))
+
+        loop.call_later(3, noticed)
+        await world.paced(Exchange([Beat("step", 1, T0 + NS, {}), end(2)]))
+        assert world.talker.heard == [(T0 + NS, "feed is down")]
+        assert loop.now_s == pytest.approx(3)
+
+    play(work)
+
+
+def test_a_cut_that_is_never_noticed_ends_the_run_and_is_named() -> None:
+    async def work(loop: VirtualLoop) -> None:
+        world = World(loop)
+        world.edges.counts = {"stock-1": 5}
+        with pytest.raises(RemoteError, match=r"stock-1 was cut"):
+            await world.paced(Exchange([Beat("step", 1, T0 + NS, {})]))
+
+    play(work)
+
+
+def test_a_connection_that_a_timer_opens_is_compared_with_fresh_counts() -> None:
+    """The step was sent before the connection existed: its counts say nothing of it."""
+
+    async def work(loop: VirtualLoop) -> None:
+        world = World(loop)
+        exchange = Exchange([Beat("step", 1, T0 + NS, {}), end(2, {"stock-2": 0})])
+        exchange.on_sync = lambda: {"stock-2": 0}
+        world.timers.call_at(T0 + NS, lambda: world.edges.counts.update({"stock-2": 0}))
+        await world.paced(exchange)
+        assert ("handled", 1, {"stock-2": 0}, world.engine.next_timer_ns) in exchange.said
 
     play(work)
 
@@ -532,5 +575,47 @@ def test_a_failed_edge_ends_a_run_on_the_wall_clock() -> None:
         with pytest.raises(InvariantError, match="task failed"):
             await world.daemon.run_wall()
         assert loop.now_s <= 1 + 2 * QUOTE_FLUSH_S
+
+    play(work)
+
+
+def test_an_effect_has_rounds_of_the_loop_to_leave_before_the_bookkeeping() -> None:
+    async def work(loop: VirtualLoop) -> None:
+        world = World(loop)
+        world.talker.script["go"] = (cancel("a"),)
+
+        async def request() -> None:
+            for _ in range(ROUNDS_TO_SOCKET - 1):
+                await asyncio.sleep(0)
+            world.trace.append("on the socket")
+
+        running: list[asyncio.Task[None]] = []
+        world.edges.on_send = lambda _effect: running.append(loop.create_task(request()))
+        world.inbox.put(Source.STOCK, note("go"))
+        await world.paced(Exchange([end()]))
+        at = world.trace.index("send a")
+        assert world.trace[at + 1] == "on the socket"
+        assert world.trace[at + 2].startswith("input ")
+
+    play(work)
+
+
+def test_idle_moments_prepare_until_there_is_nothing_left_or_an_input_comes() -> None:
+    async def work(loop: VirtualLoop) -> None:
+        world, _ = wall(loop)
+        left = [3]
+
+        def prepare() -> bool:
+            world.trace.append("prepare" if left[0] else "nothing to prepare")
+            if left[0] == 2:
+                world.inbox.put(Source.STOCK, note("comes"))
+            left[0] = max(0, left[0] - 1)
+            return left[0] > 0
+
+        loop.call_later(0.5, world.daemon.request_stop, "test", "enough")
+        await world.daemon.run_wall(prepare)
+        told = [entry for entry in world.trace if entry.startswith(("prepare", "begin comes", "nothing"))]
+        assert told[:4] == ["prepare", "prepare", "begin comes", "prepare"]
+        assert len(told) < 20, "the loop spins"
 
     play(work)

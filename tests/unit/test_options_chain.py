@@ -165,13 +165,40 @@ def test_time_to_expiry_is_real_time_without_a_floor(desk):
     assert desk.chains.delta(occ(TODAY.date, "C", 600), expired) is None
 
 
-def test_surface_is_cached_for_a_state_and_an_instant_only(desk):
+def test_surface_belongs_to_the_chains_last_change_whoever_asks_and_when(desk):
     first = desk.chains.surface("SPY", TODAY.date, AT)
-    assert desk.chains.surface("SPY", TODAY.date, AT) is first
-    assert desk.chains.surface("SPY", TODAY.date, AT + 1) is not first
-    again = desk.chains.surface("SPY", TODAY.date, AT)
+    assert desk.chains.surface("SPY", TODAY.date, AT + NS) is first
     desk.feed(quotes({occ(TODAY.date, "C", 600): (9.0, 9.1)}))
-    assert desk.chains.surface("SPY", TODAY.date, AT) is not again
+    changed = desk.chains.surface("SPY", TODAY.date, AT)
+    assert changed is not first
+    desk.feed(spot_quote(SPOT + 1))
+    assert desk.chains.surface("SPY", TODAY.date, AT) is not changed
+
+
+def test_what_was_asked_for_is_prepared_after_a_change_and_is_the_same_as_when_asked(desk):
+    assert not desk.chains.prepare(AT)  # nobody has asked
+    desk.chains.surface("SPY", TODAY.date, AT)
+    assert not desk.chains.prepare(AT)
+    desk.at_ns = AT + NS
+    desk.feed(spot_quote(SPOT + 1, at_ns=AT + NS))
+    asked = Desk().feed(LISTING, quotes(market()), spot_quote())
+    asked.at_ns = AT + NS
+    asked.feed(spot_quote(SPOT + 1, at_ns=AT + NS))
+    assert desk.chains.prepare(AT + NS)
+    assert not desk.chains.prepare(AT + NS)
+    prepared = desk.chains.surface("SPY", TODAY.date, AT + 2 * NS)
+    late = asked.chains.surface("SPY", TODAY.date, AT + 5 * NS)
+    assert prepared.iv.tobytes() == late.iv.tobytes()
+    assert prepared.delta.tobytes() == late.delta.tobytes()
+
+
+def test_a_surface_is_not_given_once_spot_is_too_old_or_the_expiry_is_over(desk):
+    assert desk.chains.surface("SPY", TODAY.date, AT) is not None
+    assert desk.chains.surface("SPY", TODAY.date, AT + 91 * NS) is None
+    desk.at_ns = TODAY.close_ns
+    desk.feed(spot_quote(at_ns=TODAY.close_ns))
+    assert desk.chains.surface("SPY", TODAY.date, TODAY.close_ns) is None
+    assert not desk.chains.prepare(TODAY.close_ns)
 
 
 def test_forward_comes_from_parity_and_otherwise_says_spot(desk):
@@ -184,7 +211,7 @@ def test_forward_comes_from_parity_and_otherwise_says_spot(desk):
 
 
 def test_stale_quotes_join_no_forward(desk):
-    later = AT + 61 * NS
+    later = desk.at_ns = AT + 61 * NS
     desk.feed(spot_quote(at_ns=later))
     assert desk.chains.surface("SPY", TODAY.date, later).forward_source == "spot"
     assert desk.chains.delta(occ(TODAY.date, "C", 600), later) is None
