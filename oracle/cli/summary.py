@@ -7,6 +7,8 @@ from oracle.app import Result
 from oracle.cli.live import usd
 from oracle.cli.newyork import new_york
 
+MODELLED = "modelled options"
+
 
 def print_summary(result: Result, console: Console) -> None:
     """Print what a run came to, for people; fits 80 columns."""
@@ -40,9 +42,11 @@ def _figures(result: Result, console: Console) -> None:
     equity = "unknown" if tally.equity is None else f"{tally.equity.equity_usd:,.2f} USD"
     names = ("bars", "intents", "refusals", "orders", "fills")
     table.add_row("sessions", f"{figures['sessions']}  (" + ", ".join(f"{figures[n]} {n}" for n in names) + ")")
-    table.add_row("realised P&L", f"{usd(tally.realized_pnl_usd)} USD, broker's fees {tally.fees_broker_usd:.2f}")
-    table.add_row("after modelled fees", f"{usd(net)} USD")
-    table.add_row("equity", equity)
+    rests = f"  ({MODELLED})" if MODELLED in result.labels else ""
+    realised = f"{usd(tally.realized_pnl_usd)} USD, broker's fees {tally.fees_broker_usd:.2f}"
+    table.add_row("realised P&L", realised + rests)
+    table.add_row("after modelled fees", f"{usd(net)} USD{rests}")
+    table.add_row("equity", equity + rests)
     console.print(table, "", highlight=False)
 
 
@@ -55,7 +59,8 @@ def _table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
 
 def _trades(result: Result, console: Console) -> None:
     numbers = ("n", "entry", "exit", "P&L USD")
-    table = _table("Trades", "contract", "n", "in", "out", "entry", "exit", "P&L USD", "ended by", right=numbers)
+    title = f"Trades ({MODELLED})" if MODELLED in result.labels else "Trades"
+    table = _table(title, "contract", "n", "in", "out", "entry", "exit", "P&L USD", "ended by", right=numbers)
     for trade in result.tally.trades:
         style = "green" if trade.gross_pnl_usd > 0 else "red"
         table.add_row(

@@ -5,7 +5,6 @@ first-in-first-out after the current message. A handler that raises ends the tur
 by their own runner.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -38,7 +37,7 @@ class Bus:
 
         Args:
             message: what happened.
-            context: makes the view for a message; called only when somebody listens.
+            context: makes the view.
 
         Returns:
             Every message that handlers returned, in the order of dispatch (the given one is not among them).
@@ -46,18 +45,25 @@ class Bus:
         Raises:
             InvariantError: the turn does not end.
         """
+        return self.deliver(message, context())
+
+    def deliver(self, message: Message, view: Context) -> list[Message]:
+        """Do what ``dispatch`` does with a view that is one object for the whole turn."""
         caused: list[Message] = []
-        queue: deque[Message] = deque((message,))
         handlers = self._handlers
-        while queue:
-            current = queue.popleft()
+        current, done = message, 0
+        while True:
             listening = handlers.get(type(current))
-            if listening is None:
-                continue
-            for handler in listening:
-                for new in handler(current, context()):
-                    caused.append(new)
-                    queue.append(new)
+            if listening is not None:
+                for handler in listening:
+                    new = handler(current, view)
+                    if new:
+                        caused.extend(new)
+            # What was caused is the queue: dispatched first in, first out.
+            if not caused or done == len(caused):
+                return caused
             if len(caused) > MAX_MESSAGES_PER_TURN:
-                raise InvariantError(f"turn: {type(message).__name__} caused over {MAX_MESSAGES_PER_TURN} messages")
-        return caused
+                kind = type(message).__name__
+                raise InvariantError(f"turn: {kind} caused over {MAX_MESSAGES_PER_TURN} messages")
+            current = caused[done]
+            done += 1

@@ -5,7 +5,7 @@ order. Invariants: sequence numbers have no gaps, time never decreases, timers d
 before it as inputs of their own. The engine reads no clock and awaits nothing.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -31,12 +31,15 @@ from oracle.core.messages import (
     Stamped,
     TimerFired,
 )
-from oracle.core.ports import AccountView, ChainsView, Context
+from oracle.core.money import ZERO
+from oracle.core.ports import AccountView, ChainsView, Context, EquityView
 from oracle.core.sessions import Session, SessionTable
 
+_NEVER_NS = 2**63 - 1
 SESSION_OPEN_TIMER = "session:open"
 SESSION_CLOSE_TIMER = "session:close"
-NOT_OURS = "the account holds positions or orders that are not ours: close them or use another account"
+NOT_OURS = "the account holds positions or orders that are not ours: adopt or close them, or use another account"
+_NO_EQUITY = EquityView(None, None, None, ZERO, None, 0)
 UNKNOWN_ACCOUNT = AccountView(None, None, None, False, None)
 
 
@@ -45,6 +48,17 @@ class Turn(msgspec.Struct, frozen=True):
 
     stamped: Stamped
     messages: tuple[Message, ...]
+
+
+class _TurnContext(Context, frozen=False):  # type: ignore[misc]
+    """The engine's one context. Most turns look at no equity, and valuing positions costs: so it is asked for."""
+
+    equity_of: Callable[[int], EquityView]
+
+    @property  # type: ignore[misc]
+    def equity(self) -> EquityView:
+        """The account's value now."""
+        return self.equity_of(self.at_ns)
 
 
 class Engine:
@@ -67,6 +81,9 @@ class Engine:
         self._session: Session | None = None
         self._opened_date = ""
         self._told_not_ours = False
+        self._context = _TurnContext(
+            0, None, table, market, chains, ledger, _NO_EQUITY, self._account, equity.view
+        )  # fmt: skip
         # The core's own bookkeeping hears a message before any actor that decides on it.
         self.bus.subscribe(market.handlers())
         self.bus.subscribe(ledger.handlers())
@@ -102,7 +119,7 @@ class Engine:
 
     def start(self, at_ns: int) -> None:
         """Arm the session timers. Call once, before the first input."""
-        self._at_ns = at_ns
+        self._at_ns = self._context.at_ns = at_ns  # type: ignore[misc]
         self._equity.begin(self._table, at_ns)
         self._arm_session(at_ns)
 
@@ -122,27 +139,56 @@ class Engine:
         yield from self.advance(at_ns)
         yield self._turn(at_ns, message)
 
+    def handle_until(
+        self, rows: Iterable[tuple[int, Input]], on_quiet: Callable[[Turn], None] | None = None
+    ) -> Turn | None:
+        """Handle inputs one by one until one causes a message: what ``handle`` does where no timer is due between.
+
+        Args:
+            rows: (time, input) in order of time, all before the next timer.
+            on_quiet: told of the turns that caused nothing; None when nobody looks at them.
+
+        Returns:
+            The turn that caused something, after which the rows may go on; None when the rows have ended.
+
+        Raises:
+            InvariantError: time runs backwards, or a timer is due first.
+        """
+        next_ns = self._timers.next_ns()
+        due_ns = _NEVER_NS if next_ns is None else next_ns
+        deliver, view = self.bus.deliver, self._context
+        last_ns, close_ns = self._at_ns, -1 if self._session is None else self._session.close_ns
+        for at_ns, message in rows:
+            if not last_ns <= at_ns < due_ns:
+                raise InvariantError(f"engine: input at {at_ns} after {last_ns}, with a timer due at {due_ns}")
+            self._seq += 1
+            last_ns = self._at_ns = view.at_ns = at_ns  # type: ignore[misc]
+            stamped = self._handling = Stamped(self._seq, at_ns, message)
+            if at_ns >= close_ns:
+                self._set_session(self._table.current_or_next(at_ns))
+                close_ns = -1 if self._session is None else self._session.close_ns
+            caused = deliver(message, view)
+            if caused:
+                return self._ended(stamped, caused)
+            if on_quiet is not None:
+                on_quiet(Turn(stamped, ()))
+        return None
+
     def context(self) -> Context:
-        """The read-only view for a message of the present turn."""
-        return Context(
-            at_ns=self._at_ns,
-            session=self._session,
-            table=self._table,
-            market=self._market,
-            chains=self._chains,
-            ledger=self._ledger,
-            equity=self._equity.view(self._at_ns),
-            account=self._account,
-        )
+        """The read-only view for a message of the present turn: one object, whose figures are looked up when read."""
+        return self._context
 
     def _turn(self, at_ns: int, message: Input) -> Turn:
         self._seq += 1
-        self._at_ns = at_ns
+        self._at_ns = self._context.at_ns = at_ns  # type: ignore[misc]
         stamped = self._handling = Stamped(self._seq, at_ns, message)
         session = self._session
         if session is None or at_ns >= session.close_ns:
-            self._session = self._table.current_or_next(at_ns)
-        caused = self.bus.dispatch(message, self.context)
+            self._set_session(self._table.current_or_next(at_ns))
+        return self._ended(stamped, self.bus.deliver(message, self._context))
+
+    def _ended(self, stamped: Stamped, caused: list[Message]) -> Turn:
+        """A turn's end: its timers are armed."""
         for timer in caused:
             if type(timer) is SetTimer:
                 self._timers.set(timer)
@@ -150,9 +196,17 @@ class Engine:
                 self._timers.clear(timer)
         return Turn(stamped, tuple(caused))
 
+    def _set_session(self, session: Session | None) -> None:
+        self._session = session
+        self._context.session = session  # type: ignore[misc]
+
+    def _set_account(self, account: AccountView) -> None:
+        self._account = account
+        self._context.account = account  # type: ignore[misc]
+
     def _arm_session(self, at_ns: int) -> None:
         session = self._table.current_or_next(at_ns)
-        self._session = session
+        self._set_session(session)
         if session is None:
             return
         self._timers.set(SetTimer(SESSION_OPEN_TIMER, max(session.open_ns, at_ns)))
@@ -170,12 +224,14 @@ class Engine:
     def _on_account(self, report: AccountReported, context: Context) -> Iterable[Message]:
         if report.text:
             return ()
-        self._account = AccountView(
-            report.options_buying_power_usd,
-            report.options_level,
-            report.trading_blocked,
-            self._account.reconciled,
-            report.at_ns,
+        self._set_account(
+            AccountView(
+                report.options_buying_power_usd,
+                report.options_level,
+                report.trading_blocked,
+                self._account.reconciled,
+                report.at_ns,
+            )
         )
         if context.ledger.seeded or report.cash_usd is None or report.equity_usd is None:
             return ()
@@ -192,10 +248,10 @@ class Engine:
     def _on_feed(self, change: FeedChanged, _context: Context) -> Iterable[Message]:
         """A cut of the trading stream may have lost reports: only a comparison after it agrees again."""
         if change.feed is Feed.TRADING:
-            self._account = msgspec.structs.replace(self._account, reconciled=False)
+            self._set_account(msgspec.structs.replace(self._account, reconciled=False))
         return ()
 
     def _on_reconciled(self, result: Reconciled, _context: Context) -> Iterable[Message]:
         account = self._account
-        self._account = msgspec.structs.replace(account, reconciled=not result.differences)
+        self._set_account(msgspec.structs.replace(account, reconciled=not result.differences))
         return ()

@@ -71,8 +71,8 @@ class EquityKeeper:
     """Day start, peak and present value. Realised P&L of the day is the ledger's since the session's open."""
 
     __slots__ = (
-        "_date", "_day_start", "_equity", "_last_known", "_ledger", "_marks", "_open_ns", "_peak", "_rebase",
-        "_stale", "_unrealized",
+        "_date", "_day_start", "_equity", "_last_known", "_ledger", "_marking", "_marks", "_open_ns", "_peak",
+        "_rebase", "_stale", "_unrealized",
     )  # fmt: skip
 
     def __init__(self, ledger: LedgerView, marks: Marks) -> None:
@@ -86,6 +86,7 @@ class EquityKeeper:
         self._equity: Decimal | None = None
         self._unrealized: Decimal | None = None
         self._rebase = False
+        self._marking = False
         self._stale = 0
 
     def restore(self, last: EquityMarked | None, seed: LedgerSeeded | None = None) -> None:
@@ -134,22 +135,27 @@ class EquityKeeper:
             self._date = opened.date
             fresh = self._equity is not None and self._stale == 0
             self._day_start = self._equity if fresh else self._last_known
-        return (*self._snapshot("open", context), SetTimer(MARK_TIMER, context.at_ns + MINUTE_NS))
+        self._marking = False
+        return (*self._snapshot("open", context), *self._mark_on(context))
 
     def on_close(self, _closed: SessionClosed, context: Context) -> Iterable[Message]:
         """Snapshot the day's end."""
         return self._snapshot("close", context)
 
     def on_timer(self, timer: TimerFired, context: Context) -> Iterable[Message]:
-        """Snapshot each minute of a session."""
-        if timer.timer_id != MARK_TIMER or not context.in_session:
+        """Snapshot each minute of a session while something is held: what is flat has no new value."""
+        if timer.timer_id != MARK_TIMER:
             return ()
-        return (*self._snapshot("minute", context), SetTimer(MARK_TIMER, context.at_ns + MINUTE_NS))
+        self._marking = False
+        if not context.in_session or self._is_flat:
+            return ()
+        return (*self._snapshot("minute", context), *self._mark_on(context))
 
     def on_filled(self, fill: OrderFilled, context: Context) -> Iterable[Message]:
         """Snapshot what a part of an exit realised; the last part is snapshot with its trade's end."""
         partial = fill.purpose is not Purpose.ENTRY and self._ledger.trade(fill.trade_id) is not None
-        return self._snapshot("fill", context) if partial else ()
+        marked = self._snapshot("fill", context) if partial else ()
+        return (*marked, *self._mark_on(context)) if context.in_session else marked
 
     def on_trade_closed(self, _closed: TradeClosed, context: Context) -> Iterable[Message]:
         """Snapshot the end of a round trip."""
@@ -161,6 +167,17 @@ class EquityKeeper:
             return ()
         self._rebase = True
         return self._snapshot("rebase", context)
+
+    @property
+    def _is_flat(self) -> bool:
+        return self._ledger.seeded and not self._ledger.positions()
+
+    def _mark_on(self, context: Context) -> tuple[SetTimer, ...]:
+        """Arm the next minute's mark, once, while something is held or nothing is known."""
+        if self._marking or self._is_flat:
+            return ()
+        self._marking = True
+        return (SetTimer(MARK_TIMER, context.at_ns + MINUTE_NS),)
 
     def _revalue(self, at_ns: int) -> None:
         if not self._ledger.seeded:

@@ -39,13 +39,13 @@ class MarketState:
         """Keep the newest quote; a two-sided one shows that the stock trades."""
         self._quotes[quote.symbol] = quote
         self._received_ns[quote.symbol] = context.at_ns
-        if quote.mid is not None:
+        if quote.symbol not in self._halted and quote.mid is not None:
             self._shows_trading(quote.symbol, quote.quoted_ns, context)
         return ()
 
     def on_bar(self, bar: Bar, context: Context) -> Iterable[Message]:
         """A live bar with volume shows that the stock trades."""
-        if not bar.backfilled and bar.volume > 0:
+        if bar.symbol not in self._halted and not bar.backfilled and bar.volume > 0:
             self._shows_trading(bar.symbol, bar.start_ns, context)
         return ()
 

@@ -1,0 +1,237 @@
+"""Composition of a backtest: recorded bars, the exchange in process, the same core, store and reports as a live run.
+
+Inputs: settings, a folder of bars, dates, a state folder. Output: the ``Result`` of a run. Only virtual time exists
+here. Invariant: two runs with the same arguments and files give the same turns, byte for byte.
+"""
+
+import datetime as dt
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+
+from oracle import __version__
+from oracle.app import Result, build_core, load_strategies
+from oracle.backtest_edges import IN_PROCESS, InProcessEdges
+from oracle.backtest_run import BacktestRun, OutputsPort, Progress, TurnObserver
+from oracle.calendar import load_sessions
+from oracle.config import Config
+from oracle.core.errors import ConfigurationError
+from oracle.core.messages import Message
+from oracle.core.sessions import SessionTable
+from oracle.daemon import JournalPort, StorePort
+from oracle.inbox import Inbox
+from oracle.metrics.catalogue import Labels
+from oracle.metrics.observer import Observer
+from oracle.opening import opening_record
+from oracle.risk.rules import RULES
+from oracle.running import Core
+from oracle.sim.bar_files import BarFolder
+from oracle.sim.config import ExchangeConfig
+from oracle.sim.exchange import Exchange
+from oracle.sim.minutes import MinuteMarket
+from oracle.sim.source import MarketSource
+from oracle.store.journal import JournalWriter, journal_path
+from oracle.store.loading import Loaded
+from oracle.store.sqlite import Store, is_durable
+from oracle.store.state import require_free
+from oracle.strategies.base import Strategy
+from oracle.tally import Tally
+
+MODE = "backtest"
+# Closes and warm-up bars of before the first date; expiries, LEAPS of recorded chains included, after the last.
+BEFORE_DAYS, AFTER_DAYS = 400, 900
+RECORDED_CHAIN = "options/quotes_1m"
+
+
+@dataclass(frozen=True, slots=True)
+class Backtest:
+    """What to run: where the bars are, which sessions (ISO dates, inclusive), the opening cash, the seed."""
+
+    data: Path
+    first: str
+    last: str
+    cash_usd: Decimal = Decimal(100_000)
+    seed: int = 1
+
+
+@dataclass(slots=True)
+class Outcome:
+    """A finished backtest: the run's result, and what the data lacked (one line each)."""
+
+    result: Result
+    lacking: tuple[str, ...]
+    modelled: bool
+
+
+def calendar_of(first: str, last: str) -> SessionTable:
+    """The NYSE sessions that a backtest of these dates needs.
+
+    Raises:
+        ConfigurationError: a date is not one, they are out of order, or no calendar covers them.
+    """
+    days = []
+    for name, text in (("--from", first), ("--to", last)):
+        try:
+            days.append(dt.date.fromisoformat(text))
+        except ValueError:
+            raise ConfigurationError(name, f"{text!r} is not a date", "write YYYY-MM-DD") from None
+    if days[0] > days[1]:
+        raise ConfigurationError("--to", f"{last} is before {first}", "give the later date last")
+    return load_sessions(days[0] - dt.timedelta(days=BEFORE_DAYS), days[1] + dt.timedelta(days=AFTER_DAYS))
+
+
+def symbols_for(folder: BarFolder, strategies: Sequence[Strategy]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The strategies' symbols that the folder has, and those that it lacks.
+
+    Raises:
+        ConfigurationError: it has none of them.
+    """
+    wanted = sorted({symbol for strategy in strategies for symbol in strategy.universe})
+    there = tuple(s for s in wanted if s in folder.symbols())
+    if not there:
+        have = ", ".join(folder.symbols()) or "none"
+        names = ", ".join(s.name for s in strategies)
+        raise ConfigurationError(
+            "--data", f"{folder.root} has no bars of {', '.join(wanted)}, which {names} would trade (it has {have})",
+            'set the universe, e.g. --set \'strategies.NAME.universe=["IBM"]\'',
+        )  # fmt: skip
+    return there, tuple(s for s in wanted if s not in there)
+
+
+def on_demand_only(strategies: Sequence[Strategy]) -> frozenset[str]:
+    """Symbols of which every strategy says when it wants option quotes."""
+    always = {x for strategy in strategies if not strategy.options_on_demand for x in strategy.universe}
+    return frozenset({x for strategy in strategies for x in strategy.universe} - always)
+
+
+async def run_backtest(
+    config: Config,
+    what: Backtest,
+    state: Path,
+    on_plan: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Trade all sessions between the dates.
+
+    Args:
+        config: validated settings.
+        what: bars, dates, cash and seed.
+        state: the folder of database, journal and metrics; made when missing.
+        on_plan: told how many sessions there are.
+        progress: told of each session that is over, and how many are.
+
+    Raises:
+        ConfigurationError: settings, dates, files or the state folder are wrong.
+        StoreError: something that must last could not be written.
+    """
+    strategies = load_strategies(config)
+    table, folder = calendar_of(what.first, what.last), BarFolder(what.data)
+    symbols, absent = symbols_for(folder, strategies)
+    source = MinuteMarket(folder, symbols, what.first, what.last, table, what.seed, on_demand_only(strategies))
+    require_free(state)
+    if on_plan is not None:
+        on_plan(len(source.sessions))
+    async with AsyncExitStack() as stack:
+        observer = _observer(config)
+        store = await Store.open(
+            state, MODE, source.sessions[0].open_ns, token=f"backtest{what.seed}", feed=_option_data(folder, source),
+            on_commit_s=observer.observe_commit,
+        )  # fmt: skip
+        stack.push_async_callback(store.close)
+        await store.relax()
+        loaded = await store.load()
+        exchange = make_exchange(config, source, table, what)
+        opened = opening_record(config, table, loaded, strategies, exchange.now_ns)
+        journal = JournalWriter(journal_path(state, time.time_ns()), msgspec.structs.replace(opened, mode=MODE))
+        stack.callback(journal.abandon)
+        tally = Tally()
+        core, run = wire(
+            config, table, loaded, strategies, exchange, store=store, journal=journal,
+            observers=(tally.on_turn, lambda turn, s: observer.observe_turn(turn.stamped, turn.messages, s)),
+        )  # fmt: skip
+        del core
+        await run.run(progress)
+        journal.close()
+        metrics_file = state / "metrics.prom"
+        metrics_file.touch(mode=0o600)
+        metrics_file.write_bytes(observer.text())
+        result = Result(
+            tally, journal.inputs_sha256, journal.decisions_sha256, store.path, journal.path, metrics_file,
+            (), ("backtest", *source.labels),
+        )  # fmt: skip
+        return Outcome(result, _lacking(absent, source), bool(source.modelled_chains))
+
+
+def make_exchange(config: Config, source: MarketSource, table: SessionTable, what: Backtest) -> Exchange:
+    """The exchange of a backtest, with one account."""
+    plan = "plus" if config.alpaca.plan == "algo_trader_plus" else "basic"
+    return Exchange(
+        ExchangeConfig(seed=what.seed, key=IN_PROCESS, secret=IN_PROCESS, plan=plan, starting_cash_usd=what.cash_usd),
+        source,
+        table,
+    )
+
+
+def wire(
+    config: Config,
+    table: SessionTable,
+    loaded: Loaded,
+    strategies: tuple[Strategy, ...],
+    exchange: Exchange,
+    *,
+    store: StorePort,
+    journal: JournalPort | OutputsPort,
+    observers: Sequence[TurnObserver],
+    is_durable: Callable[[Message], bool] = is_durable,
+) -> tuple[Core, BacktestRun]:
+    """Make the core and the run around it, warmed up and ready for the first instant."""
+    core, inbox = build_core(config, table, loaded, strategies), Inbox()
+    universe = [s for s in sorted({x for y in strategies for x in y.universe}) if s in exchange.source.symbols]
+    edges = InProcessEdges(exchange, inbox, universe)
+    core.engine.start(exchange.now_ns)
+    wanted = max((strategy.warmup_sessions for strategy in strategies), default=0)
+    earlier = table.before(exchange.session.date, wanted)
+    if earlier:
+        edges.warm_up(earlier[0].open_ns, exchange.now_ns)
+    edges.read_daily_ivs()
+    edges.start()
+    run = BacktestRun(
+        core=core, exchange=exchange, edges=edges, inbox=inbox, store=store, is_durable=is_durable, journal=journal,
+        observers=observers,
+    )  # fmt: skip
+    return core, run
+
+
+def _observer(config: Config) -> Observer:
+    build = {"version": __version__, "mode": MODE, "config": config.fingerprint()}
+    rules = tuple(sorted(rule.__name__ for rule in RULES))
+    return Observer(Labels(strategy=tuple(sorted(config.strategies)), rule=rules), build, 0)
+
+
+def has_recorded_chain(folder: BarFolder, what: Backtest) -> bool:
+    """Whether a chain of any symbol is recorded between the dates."""
+    names = (path.name for path in (folder.root / RECORDED_CHAIN).glob("*/*.csv.gz"))
+    return any(what.first <= name.removesuffix(".csv.gz") <= what.last for name in names)
+
+
+def _option_data(folder: BarFolder, source: MinuteMarket) -> str:
+    """What is kept with each trade about its option quotes."""
+    pairs = [(x, s.date) for x in source.symbols for s in source.sessions]
+    recorded = [folder.recorded and (folder.root / RECORDED_CHAIN / x / f"{d}.csv.gz").exists() for x, d in pairs]
+    return "recorded" if all(recorded) else "recorded or modelled" if any(recorded) else "modelled"
+
+
+def _lacking(absent: Sequence[str], source: MinuteMarket) -> tuple[str, ...]:
+    lines = [f"no bars at all of {symbol}" for symbol in absent]
+    by_symbol: dict[str, list[str]] = {}
+    for symbol, date in source.missing:
+        by_symbol.setdefault(symbol, []).append(date)
+    for symbol, dates in sorted(by_symbol.items()):
+        more = f" and {len(dates) - 5} more" if len(dates) > 5 else ""
+        lines.append(f"no bars of {symbol} on {', '.join(dates[:5])}{more}")
+    return tuple(lines)
