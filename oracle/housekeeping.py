@@ -1,7 +1,7 @@
 """Housekeeping by the wall clock: a copy of the database after each weekday's close. Never anything that trades.
 
-Inputs: the store's backup. Outputs: ``<state>/backups/YYYY-MM-DD.db``, the newest ``KEEP`` of them. Paced and replayed
-sessions do not use it.
+Inputs: the store's backup. Outputs: ``<state>/backups/YYYY-MM-DD.db``, the newest ``KEEP`` of them; journal segments
+older than the wished number of days are deleted then, if any is wished. Paced and replayed sessions do not use it.
 """
 
 import datetime as dt
@@ -25,8 +25,10 @@ MISFIRE_GRACE_S = 6 * 3600
 class Housekeeping:
     """Runs while the daemon does; ``start`` and ``stop``."""
 
-    def __init__(self, state: Path, backup: Callable[[Path], Awaitable[None]]) -> None:
+    def __init__(self, state: Path, backup: Callable[[Path], Awaitable[None]], journal_days: int = 0) -> None:
         self._folder = state / "backups"
+        self._journals = state / "journal"
+        self._journal_days = journal_days
         self._backup = backup
         self._scheduler = AsyncIOScheduler(timezone=NEW_YORK)
 
@@ -56,8 +58,20 @@ class Housekeeping:
             fresh.replace(target)
             for old in sorted(self._folder.glob("????-??-??.db"))[:-KEEP]:
                 old.unlink()
+            self._drop_journals(day)
         except (OSError, StoreError) as error:
             log.error("backup_failed", problem=str(error))
             return None
         log.info("backup_made", file=target.name, bytes=target.stat().st_size)
         return target
+
+    def _drop_journals(self, today: dt.date) -> None:
+        """Delete segments that began too long ago, by the UTC date in their names; 0 days keep all."""
+        if self._journal_days == 0:
+            return
+        oldest = f"{today - dt.timedelta(days=self._journal_days):%Y%m%d}"
+        # The newest is the running process's own, however long ago it was started.
+        for segment in sorted(self._journals.glob("????????T*.oj"))[:-1]:
+            if segment.name[:8] < oldest:
+                segment.unlink()
+                log.info("journal_dropped", file=segment.name)

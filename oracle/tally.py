@@ -1,9 +1,11 @@
 """What a run came to, counted from its turns: the figures that ``oracle demo`` prints.
 
-Inputs: turns. Outputs: counts, money as Decimal. Invariant: every figure is derived from messages; nothing is set.
+Inputs: turns, and at a start the trades that the store holds open. Outputs: counts, money as Decimal. Invariant:
+every figure is derived from messages; nothing is set.
 """
 
 from collections import Counter, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -60,6 +62,11 @@ class Tally:
     differences: tuple[str, ...] | None = None  # None: ledger and broker were never compared
     at_ns: int = 0
     session_open_ns: int = NEVER_NS
+
+    def restore(self, open_trades: Iterable[TradeOpened], equity: EquityMarked | None) -> None:
+        """Take over the trades that were open at the start and the last known equity; counts are the run's own."""
+        self.open_trades = {trade.trade_id: trade for trade in open_trades}
+        self.equity = equity
 
     def on_turn(self, turn: Turn, _seconds: float = 0.0) -> None:
         """Count a turn."""

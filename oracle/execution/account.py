@@ -45,9 +45,10 @@ OVERLAP_NS = 10 * MINUTE_NS
 class AccountReader:
     """Asks for the account; the desk and the reconciler use what comes back."""
 
-    __slots__ = ("_due_ns", "_pending", "_restored_ns", "_since_ns", "_soon_ns", "_wished")
+    __slots__ = ("_due_ns", "_every_ns", "_pending", "_restored_ns", "_since_ns", "_soon_ns", "_wished")
 
-    def __init__(self) -> None:
+    def __init__(self, every_s: float = EVERY_S) -> None:
+        self._every_ns = round(every_s * NS)
         self._pending = False
         # A read that is under way may be older than the reason for another: that one follows its answer.
         self._wished = ""
@@ -144,7 +145,7 @@ class AccountReader:
         return (SetTimer(READ_TIMER, due_ns),)
 
     def _next_ns(self, context: Context) -> int:
-        soon_ns = context.at_ns + EVERY_S * NS
+        soon_ns = context.at_ns + self._every_ns
         if context.in_session or context.session is None:
             return soon_ns
         return max(soon_ns, context.session.open_ns - BEFORE_OPEN_NS)

@@ -37,7 +37,7 @@ from oracle.core.messages import (
 from oracle.core.money import ZERO
 from oracle.core.ports import Context
 from oracle.core.sessions import MINUTE_NS
-from oracle.execution.orders import TERMINAL, Attempt, OrderEvent, commanded_ns
+from oracle.execution.orders import HELD, TERMINAL, Attempt, OrderEvent, commanded_ns
 from oracle.execution.outcomes import Doubt, Verdict, delay_s, event_of_status, resolve
 from oracle.execution.works import LOOK_TIMER, STEP_TIMER, DeskSettings, Work, Works
 
@@ -52,6 +52,8 @@ class Desk:
         self._works = Works(settings)
         self._booked: set[str] = set()
         self._restored = False
+        # The first news of this process: whatever an earlier one sent had left before.
+        self._born_ns: int | None = None
 
     def handlers(self) -> HandlerTable:
         """What this actor listens to."""
@@ -179,8 +181,14 @@ class Desk:
             attempt.resent, attempt.doubt_ns = True, at_ns
             return self._works.resend(work, attempt, at_ns)
         if verdict is Verdict.LOST:
-            return self._works.event(work, attempt, OrderEvent.REJECTED, at_ns, text="never reached the broker")
-        return ()
+            text = "never reached the broker" if attempt.broker_order_id == "" else "the broker no longer knows it"
+            return self._works.event(work, attempt, OrderEvent.REJECTED, at_ns, text=text)
+        if answer.outcome is Outcome.NOT_FOUND and attempt.state in HELD:
+            # What the broker held and does not find is in doubt from now on, and is never sent again.
+            attempt.resent = True
+            return self._works.event(work, attempt, OrderEvent.UNKNOWN_EVENT, at_ns, text="not found at the broker")
+        # A look-up that came to nothing does not keep a cancel waiting.
+        return self._works.push_cancel_again(work, attempt, at_ns)
 
     def on_order_reported(self, report: OrderReported, context: Context) -> Iterable[Message]:
         """Follow an order's change; orders that are not ours are the reconcile's."""
@@ -231,14 +239,24 @@ class Desk:
         return (fill, *self._works.event(work, attempt, event, context.at_ns))
 
     def on_account_reported(self, report: AccountReported, context: Context) -> Iterable[Message]:
-        """Book executions that the stream did not tell; a failed read says nothing."""
+        """Book executions that the stream did not tell, and adopt open orders that were in doubt.
+
+        A failed read says nothing; nor does an order's absence from the open ones: it may have filled.
+        """
         out: list[Message] = []
-        for execution in () if report.text else report.fills:
+        if report.text:
+            return out
+        for execution in report.fills:
             out += self.on_execution_reported(execution, context)
+        for order in report.open_orders:
+            known = self._works.by_client(order.client_order_id)
+            if known is not None and known[1].state in (OrderState.SENT, OrderState.UNKNOWN):
+                out += self._works.told(*known, order, event_of_status(order.status), context.at_ns)
         return out
 
     def on_feed_changed(self, change: FeedChanged, context: Context) -> Iterable[Message]:
         """When the trading stream is live again, look up what may have changed meanwhile."""
+        self._born_ns = context.at_ns if self._born_ns is None else self._born_ns
         if change.feed is not Feed.TRADING or change.state is not FeedState.LIVE:
             return ()
         out: list[Message] = []
@@ -250,12 +268,17 @@ class Desk:
         return out
 
     def _wake(self, work: Work, at_ns: int) -> list[Message]:
-        """Take up an order of before the restart: its last attempt is UNKNOWN until it has been looked up."""
+        """Take up an order of before the restart: its last attempt is UNKNOWN until it has been looked up.
+
+        What the broker held before is adopted or lost, never sent again; a command that may not have left can be, if
+        it is an exit and stays unfound for as long as a server may take to commit it.
+        """
         out: list[Message] = [SetTimer(STEP_TIMER + work.order.order_id, work.order.window_end_ns)]
         if not work.attempts:
             return out + self._works.next(work, at_ns)
         attempt = work.attempts[-1]
-        attempt.doubt_ns = at_ns
+        attempt.doubt_ns = at_ns if self._born_ns is None else self._born_ns
+        attempt.resent = attempt.resent or attempt.state in HELD
         out += self._works.event(work, attempt, OrderEvent.UNKNOWN_EVENT, at_ns, text=RESTARTED)
         return [*out, self._works.look_in(work, delay_s(0), at_ns)]
 

@@ -14,6 +14,7 @@ import msgspec
 from oracle.core.bus import HandlerTable
 from oracle.core.instruments import multiplier
 from oracle.core.messages import (
+    ADOPTED,
     AccountReported,
     ExecutionReported,
     ForeignExecution,
@@ -179,7 +180,7 @@ class Reconciler:
         self._doubtful |= self._held
         self._held = {}
         for fill in fills:
-            self._booked[fill.execution_id] = fill.at_ns
+            self._note(fill)
         self._foreign.update(execution.execution_id for execution in foreign)
 
     def on_order_advanced(self, step: OrderAdvanced, context: Context) -> Iterable[Message]:
@@ -189,8 +190,13 @@ class Reconciler:
 
     def on_order_filled(self, fill: OrderFilled, _context: Context) -> Iterable[Message]:
         """Remember a booked execution."""
-        self._booked[fill.execution_id] = fill.at_ns
+        self._note(fill)
         return ()
+
+    def _note(self, fill: OrderFilled) -> None:
+        """An adopted execution is the broker's under another id, or none at all: no report is missing it."""
+        if not fill.execution_id.startswith(ADOPTED):
+            self._booked[fill.execution_id] = fill.at_ns
 
     def on_foreign_execution(self, execution: ForeignExecution, _context: Context) -> Iterable[Message]:
         """Remember an execution that is known not to be ours; positions and cash show what it did."""

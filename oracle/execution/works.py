@@ -26,7 +26,7 @@ from oracle.core.messages import (
 )
 from oracle.core.sessions import NS
 from oracle.execution.orders import HELD, TERMINAL, Attempt, OrderEvent, advance
-from oracle.execution.outcomes import delay_s, event_of_status, mismatch
+from oracle.execution.outcomes import NOT_FOUND_S, delay_s, event_of_status, mismatch
 
 STEP_TIMER = "desk:step:"
 LOOK_TIMER = "desk:look:"
@@ -229,7 +229,10 @@ class Works:
 
     def push_cancel_again(self, work: Work, attempt: Attempt, at_ns: int) -> list[Message]:
         """Ask again for a cancel that had no effect, not sooner than its confirmation was due."""
-        if attempt.state is not OrderState.CANCEL_SENT or at_ns < attempt.cancel_ns + round(CANCEL_CONFIRM_S * NS):
+        asked = attempt.state is OrderState.CANCEL_SENT or (
+            attempt.state is OrderState.UNKNOWN and attempt.cancel_wanted and attempt.broker_order_id != ""
+        )
+        if not asked or at_ns < attempt.cancel_ns + round(CANCEL_CONFIRM_S * NS):
             return []
         return self.push_cancel(work, attempt, at_ns)
 
@@ -240,9 +243,16 @@ class Works:
         return [*moved, attempt.command, self.look_in(work, self._settings.silence_s, at_ns)]
 
     def look_again(self, work: Work, attempt: Attempt, at_ns: int) -> SetTimer:
-        """Time the next look: soon and ever later in doubt, at the pace of silence for an order that just rests."""
+        """Time the next look: soon and ever later in doubt, at the pace of silence for an order that just rests.
+
+        One look falls on the moment from which "not found" proves something, so that no doubt lasts longer.
+        """
         resting = attempt.state in HELD and not attempt.cancel_wanted
-        return self.look_in(work, self._settings.silence_s if resting else delay_s(attempt.looks), at_ns)
+        after_s = self._settings.silence_s if resting else delay_s(attempt.looks)
+        if attempt.state is OrderState.UNKNOWN and attempt.doubt_ns is not None:
+            left_s = NOT_FOUND_S - (at_ns - attempt.doubt_ns) / NS
+            after_s = left_s if 0 < left_s < after_s else after_s
+        return self.look_in(work, after_s, at_ns)
 
     def look_in(self, work: Work, after_s: float, at_ns: int) -> SetTimer:
         """Time a look at an order."""

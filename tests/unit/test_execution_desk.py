@@ -75,7 +75,7 @@ def test_the_whole_ladder_is_walked_and_abandoned_at_the_windows_end() -> None:
     assert len(of(SendCancel, house.wait(5))) == 1
     assert end(told(house, sent, BrokerEvent.CANCELED)) == "window"
     assert one(OrderClosed, house.all).filled == 0
-    assert {type(message).__name__ for message in house.wait(100)} == {"EquityMarked", "SetTimer"}
+    assert {type(message).__name__ for message in house.wait(100)} <= {"EquityMarked", "SetTimer"}
 
 
 def test_a_fill_before_the_posts_reply_and_after_the_cancels_204_are_booked() -> None:

@@ -1,5 +1,6 @@
 """Copies of the database: consistent, private, and only so many."""
 
+import asyncio
 import datetime as dt
 import sqlite3
 from pathlib import Path
@@ -48,3 +49,23 @@ async def test_the_job_is_planned_for_weekdays_after_the_close(tmp_path: Path) -
     assert second.isoformat() == "2026-03-09T16:30:00-04:00"
     keeper.stop()
     keeper.stop()
+
+
+async def test_old_journal_segments_go_when_a_number_of_days_is_wished_and_the_newest_stays(tmp_path: Path) -> None:
+    async def copied(target: Path) -> None:
+        await asyncio.to_thread(target.touch)
+
+    journals = tmp_path / "journal"
+    journals.mkdir()
+    names = [f"{date}T143000.000000000Z.oj" for date in ("20260102", "20260105", "20260110", "20260111")]
+    for name in names:
+        (journals / name).touch()
+    (journals / "notes.txt").touch()
+    kept = lambda: sorted(path.name for path in journals.glob("*.oj"))  # noqa: E731
+    await Housekeeping(tmp_path, copied).copy(dt.date(2026, 1, 12))
+    assert kept() == names
+    await Housekeeping(tmp_path, copied, journal_days=7).copy(dt.date(2026, 1, 12))
+    assert kept() == names[1:]
+    await Housekeeping(tmp_path, copied, journal_days=7).copy(dt.date(2026, 6, 1))
+    assert kept() == names[-1:]
+    assert (journals / "notes.txt").exists()

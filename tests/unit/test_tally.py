@@ -115,6 +115,20 @@ def test_only_the_last_events_are_kept() -> None:
     assert [at_ns for at_ns, _ in tally.recent] == list(range(5, RECENT + 5))
 
 
+def test_trades_of_before_a_restart_are_open_from_the_start_and_counted_when_they_close() -> None:
+    marked = EquityMarked(
+        DATES[0], 9, "minute", *(Decimal(n) for n in ("1", "100104.905", "3", "4", "5", "6")), marks_stale=0
+    )
+    tally = Tally()
+    tally.restore([TradeOpened(name, "breakout", "hash", "SPY", CALL, 5) for name in ("t1", "t2")], marked)
+    assert (list(tally.open_trades), tally.figures()["equity"]) == (["t1", "t2"], "100104.90")
+    assert tally.figures()["trades"] == tally.figures()["fills"] == 0, "what earlier runs did is theirs"
+    tell(tally, closed())
+    assert (list(tally.open_trades), tally.figures()["trades"], tally.figures()["realized_pnl"]) == (
+        ["t2"], 1, "109.90",
+    )  # fmt: skip
+
+
 def test_a_trade_of_before_a_restart_is_counted_when_it_closes() -> None:
     tally = tell(Tally(), closed("opened-yesterday"))
     assert (len(tally.trades), tally.open_trades) == (1, {})

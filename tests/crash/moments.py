@@ -1,0 +1,40 @@
+"""Choose the moments to die: points of the daemon's own work, wall-clock moments, moments of the start itself."""
+
+import random
+
+from tests.crash.victim import Plan
+
+# A point that does not come up in so many wall seconds after ready gives way to a kill there and then.
+PATIENCE_S = (2.0, 6.0)
+
+
+def draw(rng: random.Random, start_s: float) -> tuple[Plan, float | None]:
+    """Choose a moment to die: (plan, wall seconds or None). ``start_s`` is how long a start takes here."""
+    seed = rng.randrange(2**31)
+    kind = rng.choices(
+        ("starting", "start_commit", "start_read", "wall", "turn", "commit", "fill", "post", "delete", "get"),
+        (8, 4, 4, 8, 8, 20, 14, 22, 10, 6),
+    )[0]
+    when = rng.choice(("before", "within", "after"))
+    around = rng.choice(("before", "during", "after"))
+    late_s = rng.uniform(*PATIENCE_S)
+    match kind:
+        case "starting":
+            return Plan("none", armed=True), rng.uniform(0.0, 1.05 * start_s)
+        case "start_commit":
+            return Plan(f"commit_{when}", rng.randint(1, 4), armed=True), late_s
+        case "start_read":
+            return Plan(f"get_{around}", rng.randint(1, 12), armed=True, seed=seed), late_s
+        case "wall":
+            return Plan("none"), rng.expovariate(1 / 0.4)
+        case "turn":
+            return Plan("turn", rng.randint(1, 2500)), late_s
+        case "commit":
+            word = rng.choice(("any", "any", "order", "exit", "closed"))
+            return Plan(f"commit_{when}", rng.randint(1, 15 if word == "any" else 2), word), late_s
+        case "fill":
+            return Plan(f"commit_{when}", rng.randint(1, 2), "fill"), late_s
+        case "post" | "delete":
+            return Plan(f"{kind}_{around}", rng.randint(1, 2), seed=seed), late_s
+        case _:
+            return Plan(f"get_{around}", rng.randint(1, 8), seed=seed), late_s
