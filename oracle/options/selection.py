@@ -52,16 +52,22 @@ class Surface:
     """One expiry's quotes and model values, aligned with ``rows`` (of the listing, ascending); dollars.
 
     ``iv`` of a contract in the money is that of the other right at its strike, whose quote carries the information;
-    its own where that has none. NaN where no implied volatility exists. ``quoted_ns`` is of the quote it came from.
+    its own where that has none. NaN where no implied volatility exists. ``oldest_ns`` is that of the older of the two
+    quotes, its own and the one that its volatility came from.
     """
 
     rows: Ints
-    is_call: Bools
     mid: Array
     spread: Array
     iv: Array
     delta: Array
+    abs_delta: Array
     quoted_ns: Ints
+    oldest_ns: Ints
+    two_sided: Bools
+    with_iv: Bools
+    calls: Bools
+    puts: Bools
     spot: float
     forward: float
     forward_source: str
@@ -104,14 +110,22 @@ def compute_surface(
     other = np.where(paired, own[twin_at], np.nan)
     use_other = np.where(is_call, strike < forward, strike > forward) & ~np.isnan(other)
     iv = np.where(use_other, other, own)
+    delta = delta_forward(forward, strike, years, iv, is_call)
+    abs_delta, tradable = np.abs(delta), chain.tradable[rows]
+    quoted_ns = chain.quoted_ns[np.where(use_other, twin, rows)]
     return Surface(
         rows=rows,
-        is_call=is_call,
         mid=mid,
         spread=chain.ask[rows] - chain.bid[rows],
         iv=iv,
-        delta=delta_forward(forward, strike, years, iv, is_call),
-        quoted_ns=chain.quoted_ns[np.where(use_other, twin, rows)],
+        delta=delta,
+        abs_delta=abs_delta,
+        quoted_ns=quoted_ns,
+        oldest_ns=np.minimum(chain.quoted_ns[rows], quoted_ns),
+        two_sided=~np.isnan(mid),
+        with_iv=~np.isnan(abs_delta),
+        calls=is_call & tradable,
+        puts=~is_call & tradable,
         spot=spot,
         forward=forward,
         forward_source="parity" if by_parity else "spot",
@@ -121,20 +135,18 @@ def compute_surface(
 def choose(chain: ChainColumns, surface: Surface, request: DeltaRequest, expiry: str, at_ns: int) -> Selected | Stopped:
     """The best contract of one expiry: |delta| nearest the band's middle, then tightest spread, then symbol."""
     rows = surface.rows
-    keep = (surface.is_call == request.is_call) & chain.tradable[rows]
+    keep = surface.calls if request.is_call else surface.puts
     left = int(np.count_nonzero(keep))
     counts: Facts = {"expiry": expiry, "listed": left, "forward_source": surface.forward_source}
     if left == 0:
         return Stopped(0, counts)
-    size = np.abs(surface.delta)
-    mid, spread = surface.mid, surface.spread
-    allowed = np.minimum(request.max_spread_usd, request.max_spread_of_mid * mid)
-    oldest_ns = np.minimum(chain.quoted_ns[rows], surface.quoted_ns)
+    size, spread = surface.abs_delta, surface.spread
+    allowed = np.minimum(request.max_spread_usd, request.max_spread_of_mid * surface.mid)
     tests = (
-        ("two_sided", ~np.isnan(mid)),
-        ("with_iv", ~np.isnan(size)),
+        ("two_sided", surface.two_sided),
+        ("with_iv", surface.with_iv),
         ("in_band", (size >= request.abs_delta_low) & (size <= request.abs_delta_high)),
-        ("fresh", at_ns - oldest_ns <= request.max_age_s * NS),
+        ("fresh", at_ns - surface.oldest_ns <= request.max_age_s * NS),
         ("tight", spread <= allowed + 1e-9),  # cents held as floats
     )
     for stage, (name, holds) in enumerate(tests, start=1):
