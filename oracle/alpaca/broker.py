@@ -2,8 +2,8 @@
 
 Inputs: (sequence, effect) in the order of the core's turns. Outputs: result messages to a sink, with the sequence of
 the turn that asked. Orders and cancels start first in, first out; several orders may await their answers at once, but
-a cancel goes alone, so that it cannot overtake the order that it cancels nor an exit the cancel before it, and an
-order waits for those of the other side of its contract. Reads have a lane of their own and never delay an exit.
+a cancel waits for what is under way of its own order, an order for every cancel before it (which does not name its
+contract) and for orders of the other side of its contract. Reads have a lane of their own and never delay an exit.
 """
 
 import asyncio
@@ -71,8 +71,11 @@ class Lane:
     def _may_start(self, effect: BrokerEffect) -> bool:
         if not self._under_way:
             return True
-        if len(self._under_way) >= self._at_once or not isinstance(effect, SendOrder):
+        if len(self._under_way) >= self._at_once or not isinstance(effect, SendOrder | SendCancel):
             return False
+        if isinstance(effect, SendCancel):
+            # An order of another name that hangs must not hold back this cancel, nor the exits that wait for it.
+            return all(_order_of(other) != effect.client_order_id for other in self._under_way.values())
         return all(
             isinstance(other, SendOrder) and (other.symbol != effect.symbol or other.side is effect.side)
             for other in self._under_way.values()
@@ -157,6 +160,11 @@ class Broker:
         if isinstance(effect, LookUpOrder):
             return await self._gateway.look_up(effect)
         return await self._gateway.read_account(effect)
+
+
+def _order_of(effect: BrokerEffect) -> str | None:
+    """The client order id that an effect is about; None for a read of the account."""
+    return None if isinstance(effect, ReadAccount) else effect.client_order_id
 
 
 def _throttled(effect: BrokerEffect, wait_ns: int, at_ns: int) -> Message:

@@ -7,7 +7,7 @@ costs itself only; every connection is closed before the next is opened.
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import structlog
@@ -74,7 +74,7 @@ class SupervisedFeed(ABC):
         self._connect_wanted = asyncio.Event()
         self._close_wanted: asyncio.Future[Failure] | None = None
         # Bounded by what can be asked: a subscription that waits serves every later wish for one.
-        self._jobs: asyncio.Queue[Subscribe | Backfill] = asyncio.Queue()
+        self._jobs: asyncio.Queue[Subscribe | Backfill | Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._subscribe_waits = False
         self._working = 0
         self._ack: asyncio.Future[dict[str, Any]] | None = None
@@ -173,7 +173,7 @@ class SupervisedFeed(ABC):
         return Failure(Kind.CLOSED, "the stream ended without an error")
 
     async def _work(self, connection: Connection) -> None:
-        """Carry out subscriptions and back-fills of this connection, one after another."""
+        """Carry out subscriptions, back-fills and what else is asked for on this connection, one after another."""
         while True:
             job = await self._jobs.get()
             if isinstance(job, Subscribe):
@@ -185,6 +185,8 @@ class SupervisedFeed(ABC):
                 else:
                     actions = self.supervisor.acked(self._timers.now_ns())
                 self._perform(actions)
+            elif not isinstance(job, Backfill):
+                await job()
             else:
                 try:
                     await self._backfill(job.from_ns)
@@ -226,8 +228,12 @@ class SupervisedFeed(ABC):
                 self._log.error("feed_alarm", reason=action.text)
             elif not (isinstance(action, Subscribe) and self._subscribe_waits):
                 self._subscribe_waits = self._subscribe_waits or isinstance(action, Subscribe)
-                self._jobs.put_nowait(action)
-                self._working += 1
+                self._put_job(action)
+
+    def _put_job(self, job: Subscribe | Backfill | Callable[[], Awaitable[None]]) -> None:
+        """Let the open connection's worker carry something out; it is dropped when the connection ends before."""
+        self._jobs.put_nowait(job)
+        self._working += 1
 
     def _wait_until(self, at_ns: int | None) -> None:
         if self._timer is not None:

@@ -5,11 +5,13 @@ conflator. Invariants: no bar is missing between the last one seen and LIVE; ``r
 the connection, malformed ones too (docs/pacing.md, rule 1).
 """
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from oracle.alpaca import wire
 from oracle.alpaca.bargate import MINUTE_NS, BarGate
+from oracle.alpaca.barwatch import BarWatch, Hole
 from oracle.alpaca.conflate import Conflator
 from oracle.alpaca.feed import BusinessTimers, DeniedError, MessageSink, SupervisedFeed
 from oracle.alpaca.fields import MalformedError
@@ -17,7 +19,7 @@ from oracle.alpaca.marketdata import MarketData
 from oracle.alpaca.streams import Connection, OptionConnection, StockConnection, Undecodable
 from oracle.alpaca.supervisor import Phase, Supervisor
 from oracle.alpaca.translate import bar_from, quote_from, status_from, updated_bar_from
-from oracle.core.errors import ConfigurationError, ProtocolError, TransientError
+from oracle.core.errors import ConfigurationError, ProtocolError, RemoteError, TransientError
 from oracle.core.messages import Bar, Feed
 from oracle.core.sessions import NS, SessionTable
 
@@ -25,6 +27,8 @@ STALE_AFTER_S = 12.0
 _DATA = wire.DATA_TYPES
 _DAY_NS = 86_400_000_000_000
 _ARCHIVE_TRIES = 3
+# A fresh bar waits for the minutes before it, which were most likely never traded: not longer than this, wall clock.
+HOLE_TIMEOUT_S = 3.0
 OPTION_QUOTE_LIMITS = {"basic": 200, "plus": 1000}
 
 
@@ -45,8 +49,9 @@ def denied_text(asked: Mapping[str, Collection[str]], ack: Mapping[str, Any]) ->
 class StockFeed(SupervisedFeed):
     """Quotes, bars, updated bars and statuses of stocks. The canary is one symbol's quotes.
 
-    A live connection can leave bars out too. A bar that comes after a hole, and the canary's bar that is overdue while
-    its quotes go on, are gaps: the missing minutes are fetched, as after a cut, before the feed is LIVE again.
+    A live connection can leave bars out too. The canary trades in every minute: a hole in its bars, or its bar that is
+    overdue while its quotes go on, is a gap, and what is missing is fetched, as after a cut, before the feed is LIVE
+    again. Another symbol's hole most likely was never traded: its own bars alone wait while the archive is asked.
 
     Args:
         symbols: what to subscribe to.
@@ -76,8 +81,9 @@ class StockFeed(SupervisedFeed):
         self._symbols = tuple(sorted(set(symbols)))
         self._table, self._history, self._quotes, self._canary = table, history, quotes, canary
         self._archive_tries = 0
-        self._overdue_ns, self._next_look_ns = round(stale_after_s * NS), 0
         self.gate = BarGate()
+        self._watch = BarWatch(table, self.gate, self._symbols, canary, round(stale_after_s * NS))
+        self._holes: dict[str, Hole] = {}
 
     async def warm_up(self, symbols: Collection[str], start_ns: int, end_ns: int) -> int:
         """Emit back-filled bars that start in [start, end]; call it before ``run``. Returns how many.
@@ -90,6 +96,7 @@ class StockFeed(SupervisedFeed):
 
     def _connect(self) -> Connection:
         self.gate.hold()
+        self._holes = {}  # the back-fill to come fetches them
         return StockConnection(self._url, self._credentials, self._frame)
 
     async def _subscribe(self, connection: Connection) -> None:
@@ -123,26 +130,46 @@ class StockFeed(SupervisedFeed):
         self._fill(fetched, now_ns)
 
     def note_alive(self) -> None:
-        """Also look whether the canary's bar of the last minute is overdue."""
+        """Also ask for the holes that were found, and look once a minute for bars that are overdue."""
         super().note_alive()
-        now_ns = self._timers.now_ns()
-        if now_ns < self._next_look_ns or self.supervisor.phase is not Phase.LIVE:
+        if self._holes and self._connection is not None:
+            # Not from the frame handler: the answer's place among the frames of one step would depend on the race.
+            holes, self._holes = self._holes, {}
+            self._put_job(lambda: self._fill_holes(holes))
+        now_ns, phase = self._timers.now_ns(), self.supervisor.phase
+        if phase not in (Phase.LIVE, Phase.DENIED) or not self.gate.is_open or not self._watch.is_due(now_ns):
             return
-        start_ns = (now_ns - self._overdue_ns) // MINUTE_NS * MINUTE_NS - MINUTE_NS
-        self._next_look_ns = start_ns + 2 * MINUTE_NS + self._overdue_ns
-        last_ns = self.gate.last_start(self._canary)
-        if last_ns is not None and last_ns < start_ns and self._table.open_at(start_ns) is not None:
-            self._miss(f"no bar of {self._canary} for the minute that ended {(now_ns - start_ns) // NS - 60} s ago")
+        for symbol, minutes in self._watch.fell_silent(now_ns):
+            self._log.warning("bars_overdue", symbol=symbol, minutes=minutes)
+        overdue = self._watch.overdue(now_ns)
+        if overdue and phase is Phase.LIVE:
+            self._miss(overdue)
 
     def _look_for_hole(self, bar: Bar) -> None:
-        """Whether minutes of this session are missing between a symbol's last bar and this one."""
-        last_ns = self.gate.last_start(bar.symbol)
-        if self.supervisor.phase is not Phase.LIVE or last_ns is None or bar.start_ns <= last_ns + MINUTE_NS:
+        """Note minutes that are missing before this bar, and hold it back until they have been asked for."""
+        hole = self._watch.hole(bar) if self.gate.is_open else None
+        if hole is None:
             return
-        session = self._table.open_at(bar.start_ns)
-        if session is not None and bar.start_ns > max(last_ns + MINUTE_NS, session.open_ns):
-            missing = (bar.start_ns - max(last_ns + MINUTE_NS, session.open_ns)) // MINUTE_NS
-            self._miss(f"{missing} bars of {bar.symbol} did not come")
+        if bar.symbol == self._canary and self.supervisor.phase is Phase.LIVE:
+            self._miss(f"{(bar.start_ns - hole[0]) // MINUTE_NS} bars of {bar.symbol} did not come")
+        else:
+            self.gate.hold(bar.symbol)
+            self._holes[bar.symbol] = hole
+
+    async def _fill_holes(self, holes: Mapping[str, Hole]) -> None:
+        """Emit what the archive has of these minutes, then the bars that waited for them, to be acted on."""
+        fetched: list[Bar] = []
+        try:
+            async with asyncio.timeout(HOLE_TIMEOUT_S):
+                first_ns, last_ns = min(first for first, _ in holes.values()), max(last for _, last in holes.values())
+                fetched = await self._history.bars(holes, first_ns, last_ns)
+        except (RemoteError, TimeoutError) as error:
+            self._log.warning("hole_unread", symbols=sorted(holes), problem=str(error) or "no answer in time")
+        if not self.gate.is_open:
+            return  # the back-fill under way fetches them, and gives what waits
+        missing = [b for b in fetched if b.symbol in holes and holes[b.symbol][0] <= b.start_ns <= holes[b.symbol][1]]
+        for bar in (*self.gate.fill(missing, self._timers.now_ns(), holes), *self.gate.open(holes)):
+            self._emit(bar)
 
     def _miss(self, text: str) -> None:
         """Hold bars back until what is missing has been fetched."""
@@ -156,6 +183,7 @@ class StockFeed(SupervisedFeed):
         return len(bars)
 
     def _caught_up(self) -> None:
+        self._holes = {}
         for bar in self.gate.open():
             self._emit(bar)
 

@@ -104,7 +104,6 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (P.BACKFILLING, E.RETRY): P.BACKFILLING,
     # A bar that should have come did not: the connection is fine, what it left out is fetched.
     (P.LIVE, E.GAP): P.BACKFILLING,
-    (P.BACKFILLING, E.GAP): P.BACKFILLING,
     # A subscription is changed on an open connection without leaving the state; only a refusal does.
     (P.LIVE, E.CHANGED): P.LIVE,
     (P.LIVE, E.ACKED): P.LIVE,
@@ -244,7 +243,8 @@ class Supervisor:
         self._backfill_failures = 0
         if self.phase is not Phase.LIVE:
             return []
-        self._live_ns = at_ns
+        # A gap on a connection that goes on does not make it a young one.
+        self._live_ns = at_ns if self._live_ns is None else self._live_ns
         return [*self._tell(FeedState.LIVE, "gap-free"), self._wait(at_ns)]
 
     def backfill_failed(self, at_ns: int, text: str) -> list[Action]:
@@ -273,14 +273,8 @@ class Supervisor:
         return [*told, *alarms, self._wait(at_ns)]
 
     def gap(self, at_ns: int, text: str) -> list[Action]:
-        """Data are missing on a connection that goes on: fetch them, and say so when they were counted as whole."""
-        if self.phase not in (Phase.LIVE, Phase.BACKFILLING):
-            return []
-        before = self.phase
+        """Data that counted as whole are not, on a connection that goes on: fetch what is missing."""
         self._move(Event.GAP)
-        if before is Phase.BACKFILLING:
-            return []
-        self._live_ns = None
         return [*self._tell(FeedState.BACKFILLING, text), Backfill(self._from_ns()), self._wait(at_ns)]
 
     def unreadable(self, text: str) -> list[Action]:

@@ -4,6 +4,7 @@ Inputs: a TOML file or a JSON body. Outputs: checked ``Fault`` settings. Invaria
 or a kind that its place cannot do, is an error that names the fault, the field and the fix.
 """
 
+import datetime as dt
 import re
 import tomllib
 from collections.abc import Mapping
@@ -24,12 +25,21 @@ REQUESTS = (
     "submit", "cancel", "look_up", "order", "orders", "account", "positions", "activities", "contracts", "bars",
     "stock_data", "option_data", "other",
 )  # fmt: skip
+MESSAGES: Mapping[str, tuple[str, ...]] = {
+    "stock": ("bars", "quotes", "trades", "updatedBars", "dailyBars", "statuses"),
+    "option": ("quotes", "trades"),
+    "trade": ("new", "partial_fill", "fill", "canceled", "expired", "replaced"),
+}
+"""What a stream carries: channels, and events of orders."""
 LOGIN_CODES = (402, 404, 406, 409, 411, 500)
 OPEN_CODES = (400, 405, 410, 412, 413)
 """Error codes that answer a message and leave the connection open; after every other one it is closed."""
 _CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?")
 _OPEN_S = 9 * 3600 + 30 * 60
 _MOST_BYTES = 64 << 20
+MOST_FAULTS = 1_000
+# Numbers that nothing counts up to, and that every reader of the exchange's JSON can hold.
+_MOST_SEED, _MOST_COUNT = 2**63 - 1, 10**12
 
 
 class Rule:
@@ -100,7 +110,7 @@ class Fault(BaseModel):
     from_: str | float | None = Field(None, alias="from")
     until: str | float | None = None
     probability: float = Field(1.0, gt=0, le=1)
-    count: int | None = Field(None, ge=1)
+    count: int | None = Field(None, ge=1, le=_MOST_COUNT)
     seconds: float = Field(0.0, ge=0, le=86_400)
     code: int = 406
     status: int = Field(429, ge=400, le=599)
@@ -130,6 +140,14 @@ class Fault(BaseModel):
         wrong = [name for name in self.on if name not in rule.on[1]]
         if wrong:
             raise ValueError(f"on: {self.kind} cannot strike {wrong[0]!r}; choose among {', '.join(rule.on[1])}")
+        for name in ("on", "symbols", "messages"):
+            values = getattr(self, name)
+            twice = [value for value in values if values.count(value) > 1]
+            if twice:
+                raise ValueError(f"{name}: {twice[0]!r} stands twice; name it once")
+        if self.date is not None:
+            _check_date(self.date)
+        self._check_messages()
         given = self.model_fields_set & _SPECIAL
         if given - rule.fields:
             usable = ", ".join(sorted(rule.fields)) or "none of the special fields"
@@ -147,6 +165,15 @@ class Fault(BaseModel):
             raise ValueError("until: it must be later than from")
         return self
 
+    def _check_messages(self) -> None:
+        """Raise ValueError for a message that none of the streams carries: the fault could never strike it."""
+        streams = [place for place in self.places if place in MESSAGES]
+        carried = [name for place in streams for name in MESSAGES[place]]
+        wrong = [name for name in self.messages if name not in carried]
+        if wrong and streams:
+            usable = ", ".join(dict.fromkeys(carried))
+            raise ValueError(f"messages: {' and '.join(streams)} never carry {wrong[0]!r}; choose among {usable}")
+
     def shown(self) -> dict[str, Any]:
         """The settings that matter, as JSON."""
         return self.model_dump(mode="json", by_alias=True, exclude_defaults=True) | {"on": list(self.places)}
@@ -157,8 +184,16 @@ class FaultPlan(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    seed: int = Field(0, ge=0)
-    fault: tuple[Fault, ...] = ()
+    seed: int = Field(0, ge=0, le=_MOST_SEED)
+    fault: tuple[Fault, ...] = Field((), max_length=MOST_FAULTS)
+
+
+def _check_date(text: str) -> None:
+    """Raise ValueError when the calendar has no such day."""
+    try:
+        dt.date.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"date: {text!r} is no day of the calendar; write it as 2026-01-05") from None
 
 
 def read_plan(values: object) -> FaultPlan:
@@ -189,11 +224,16 @@ def load_plan(path: Path) -> FaultPlan:
     """
     try:
         with path.open("rb") as file:
-            return read_plan(tomllib.load(file))
+            values = tomllib.load(file)
     except OSError as error:
         raise ConfigurationError("--faults", f"{path}: {error.strerror or error}", "name a readable file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError("--faults", f"{path} is not TOML ({error})", "see docs/faults.md") from None
+    except RecursionError:
+        raise ConfigurationError("--faults", f"{path} is nested too deeply", "see docs/faults.md") from None
+    except ValueError:  # Python reads no number of thousands of digits
+        raise ConfigurationError("--faults", f"{path} holds a number that is too long", "shorten it") from None
+    return read_plan(values)
 
 
 KINDS: tuple[str, ...] = get_args(Kind)

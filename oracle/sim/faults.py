@@ -15,10 +15,9 @@ import structlog
 
 from oracle.core.sessions import NS
 from oracle.sim.exchange import Exchange
-from oracle.sim.faultplan import Fault, FaultPlan
+from oracle.sim.faultplan import MOST_FAULTS, Fault, FaultPlan
 
 log = structlog.get_logger(__name__)
-MOST_FAULTS = 1_000
 T = TypeVar("T")
 
 

@@ -335,55 +335,6 @@ class TestRefusals:
             await settle(lambda: double.stock.open == 0)
 
 
-class TestHoles:
-    """Bars that a connection leaves out while it goes on."""
-
-    async def test_a_bar_after_a_hole_waits_for_what_is_missing(self) -> None:
-        async with vendor() as (double, edge), running(edge.stock):
-            await edge.heard.state(Feed.STOCK, FeedState.LIVE)
-            starts = [NOW_NS - n * MINUTE_NS for n in (5, 4, 3, 2, 1)]
-            await double.stock.send([bar("SPY", starts[0])])
-            await settle(lambda: len(edge.bars()) == 1)
-            double.archive.rows["SPY"] = starts[:4]
-            await double.stock.send([bar("SPY", starts[4])])
-            await edge.heard.until(lambda: len(edge.bars()) == 5)
-            assert [(b.start_ns, b.backfilled) for b in edge.bars()] == list(
-                zip(starts, (False, True, True, True, False), strict=True)
-            )
-            assert edge.heard.states(Feed.STOCK) == [*LIFE, FeedState.BACKFILLING, FeedState.LIVE]
-            order = [m for _, m in edge.heard.all if isinstance(m, Bar | FeedChanged)]
-            assert isinstance(order[-1], Bar)
-            assert order[-2].state is FeedState.LIVE  # type: ignore[union-attr]
-
-    async def test_a_minute_that_was_never_traded_is_asked_for_once(self) -> None:
-        async with vendor() as (double, edge), running(edge.stock):
-            await edge.heard.state(Feed.STOCK, FeedState.LIVE)
-            await double.stock.send([bar("SPY", NOW_NS - 2 * MINUTE_NS), bar("QQQ", NOW_NS - 4 * MINUTE_NS)])
-            await settle(lambda: len(edge.bars()) == 2)
-            await double.stock.send([bar("SPY", NOW_NS - MINUTE_NS), bar("QQQ", NOW_NS - MINUTE_NS)])
-            await edge.heard.until(lambda: len(edge.bars()) == 4)
-            assert len(double.archive.asked) == 1
-            assert edge.heard.states(Feed.STOCK)[-1] is FeedState.LIVE
-            assert not any(b.backfilled for b in edge.bars())
-
-    async def test_a_canary_bar_that_is_overdue_is_fetched(self) -> None:
-        async with vendor() as (double, edge), running(edge.stock):
-            await edge.heard.state(Feed.STOCK, FeedState.LIVE)
-            await double.stock.send([bar("SPY", NOW_NS - MINUTE_NS)])
-            await settle(lambda: len(edge.bars()) == 1)
-            double.archive.rows["SPY"] = [NOW_NS]
-            for second in range(1, 73):
-                assert edge.heard.states(Feed.STOCK) == LIFE, second
-                edge.stock._heard = True  # its quotes go on
-                edge.timers.advance(1)
-                edge.stock.note_alive()
-            await edge.heard.until(lambda: len(edge.bars()) == 2)
-            assert "no bar of SPY" in edge.heard.of(FeedChanged)[-2].reason
-            await edge.heard.state(Feed.STOCK, FeedState.LIVE, 2)
-            edge.stock.note_alive()
-            assert len(double.archive.asked) == 1
-
-
 async def test_wishes_that_pile_up_are_one_subscription() -> None:
     async with exchange_edge() as edge, running(*edge.feeds):
         await edge.heard.state(Feed.OPTION, FeedState.LIVE)

@@ -55,8 +55,30 @@ class TestBarGate:
         out = gate.fill([bar(0), bar(1, close=599.0)], T0 + 5 * MINUTE_NS)
         assert out == [bar(0, backfilled=True), bar(1, close=601.0, backfilled=True)]
 
+    def test_a_held_bar_that_is_fresh_stands_before_the_archives_and_is_acted_on(self) -> None:
+        gate = BarGate()
+        gate.offer(bar(4, close=601.0))
+        assert gate.fill([bar(3), bar(4, close=599.0)], T0 + 5 * MINUTE_NS + NS) == [bar(3, backfilled=True)]
+        assert gate.open() == [bar(4, close=601.0)]
+
+    def test_one_symbol_waits_on_its_own(self) -> None:
+        gate = BarGate()
+        gate.open()
+        gate.hold("QQQ")
+        assert gate.is_open
+        assert [gate.offer(bar(2, s)) for s in ("QQQ", "SPY")] == [None, bar(2)]
+        # Another symbol's waiting bar is not given out with it, however old.
+        gate.hold("IWM")
+        gate.offer(bar(0, "IWM"))
+        assert gate.fill([bar(1, "QQQ")], T0 + 3 * MINUTE_NS, ["QQQ"]) == [bar(1, "QQQ", backfilled=True)]
+        assert gate.open(["QQQ"]) == [bar(2, "QQQ")]
+        assert gate.offer(bar(3, "QQQ")) == bar(3, "QQQ")
+        gate.hold()
+        assert gate.open(["IWM"]) == []
+        assert gate.open() == [bar(0, "IWM")]
+
     @given(
-        st.lists(st.tuples(st.sampled_from("hfo"), st.integers(0, 12), st.sampled_from(["QQQ", "SPY"])), max_size=40)
+        st.lists(st.tuples(st.sampled_from("hfoap"), st.integers(0, 12), st.sampled_from(["QQQ", "SPY"])), max_size=40)
     )
     def test_starts_only_rise_for_each_symbol(self, events: list[tuple[str, int, str]]) -> None:
         gate, out = BarGate(), []
@@ -67,8 +89,10 @@ class TestBarGate:
             elif kind == "f":
                 found = gate.offer(bar(minute, symbol))
                 out += [] if found is None else [found]
+            elif kind == "a":
+                gate.hold(symbol)
             else:
-                out += gate.open()
+                out += gate.open([symbol] if kind == "p" else None)
         for symbol in ("QQQ", "SPY"):
             starts = [b.start_ns for b in out if b.symbol == symbol]
             assert starts == sorted(set(starts))

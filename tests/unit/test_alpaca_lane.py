@@ -69,13 +69,26 @@ async def test_orders_start_in_order_and_so_many_await_their_answers_at_once() -
         assert answers.started == names[: ORDERS_AT_ONCE + 1]
 
 
-async def test_a_cancel_goes_alone() -> None:
+async def test_a_cancel_waits_for_its_order_and_what_follows_for_the_cancel() -> None:
     async with lane_of(8, order("entry"), SendCancel("entry", "b1"), order("exit"), order("other", PUT)) as answers:
         assert answers.started == ["entry"]
         await answers.answer("entry")
         assert answers.started == ["entry", "cancel entry"]
         await answers.answer("cancel entry")
         assert answers.started == ["entry", "cancel entry", "exit", "other"]
+
+
+async def test_an_order_that_hangs_holds_no_other_orders_cancel_back() -> None:
+    hung, cancels = order("hung", side=Side.BUY), (SendCancel("first", "b1"), SendCancel("second", "b2"))
+    async with lane_of(8, hung, *cancels, SendCancel("second", "b2"), order("exit", PUT)) as answers:
+        assert answers.started == ["hung", "cancel first", "cancel second"]
+        await answers.answer("cancel second")
+        assert answers.started[3:] == ["cancel second"]
+        # A cancel does not name its contract: the exit waits for each of them, and not for the order that hangs.
+        await answers.answer("cancel second")
+        assert answers.started[4:] == []
+        await answers.answer("cancel first")
+        assert answers.started[4:] == ["exit"]
 
 
 async def test_an_order_waits_for_the_other_side_of_its_contract_and_nothing_overtakes_it() -> None:

@@ -218,17 +218,26 @@ class TestGap:
         assert states(machine.backfilled(T0)) == [FeedState.LIVE]
         assert machine.epoch == 1
 
-    def test_a_second_gap_waits_for_the_same_fetch(self) -> None:
-        machine = live()
-        machine.gap(T0, "no bar")
-        assert machine.gap(T0, "no bar") == []
-
-    @pytest.mark.parametrize("phase", [p for p in Phase if p not in (Phase.LIVE, Phase.BACKFILLING)])
-    def test_elsewhere_it_is_part_of_the_back_fill_to_come(self, phase: Phase) -> None:
+    @pytest.mark.parametrize("phase", [p for p in Phase if p is not Phase.LIVE])
+    def test_only_what_counted_as_whole_can_have_one(self, phase: Phase) -> None:
         machine = supervisor()
         machine.phase = phase
-        assert machine.gap(T0, "no bar") == []
-        assert machine.phase is phase
+        with pytest.raises(ProtocolError, match="gap cannot happen"):
+            machine.gap(T0, "no bar")
+
+    def test_it_does_not_make_a_stable_connection_a_young_one(self) -> None:
+        """After some failures LIVE for an hour, but for a gap: the next wait is a first one."""
+        machine = live()
+        for _ in range(3):
+            machine.failed(T0, Failure(Kind.CLOSED, "x"))
+            machine.due(T0 + 60 * NS)
+            machine.opened(T0)
+        machine.acked(T0)
+        machine.backfilled(T0)
+        machine.gap(T0 + 3600 * NS, "no bar")
+        machine.backfilled(T0 + 3601 * NS)
+        machine.failed(T0 + 3602 * NS, Failure(Kind.CLOSED, "x"))
+        assert machine._failures == 1
 
     def test_it_does_not_silence_the_watchdog(self) -> None:
         machine = live()

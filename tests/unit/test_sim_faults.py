@@ -11,8 +11,8 @@ from oracle.core.sessions import NS, SessionTable
 from oracle.sim.config import ExchangeConfig
 from oracle.sim.exchange import Exchange
 from oracle.sim.faultlines import Item, Line, close_frame, fragments, oversized, whole_frame
-from oracle.sim.faultplan import KINDS, RULES, load_plan, read_plan, second_of_session
-from oracle.sim.faults import MOST_FAULTS, Faults
+from oracle.sim.faultplan import KINDS, MOST_FAULTS, RULES, load_plan, read_plan, second_of_session
+from oracle.sim.faults import Faults
 from tests.protocol.scripted_source import ScriptedSource, make_sessions
 
 OPEN_NS = make_sessions(1)[0].open_ns
@@ -61,6 +61,20 @@ class TestPlan:
             ({"kind": "lose_reply", "reply": 200}, ("fault[1]", "no error status")),
             ({"kind": "lose_reply", "reply": "vanish"}, ("fault[1].reply",)),
             ({"kind": "drop", "symbol": "SPY"}, ("fault[1].symbol", "Extra")),
+            ({"kind": "drop", "messages": ["nosuch"]}, ("fault[1]", "messages", "never carry 'nosuch'", "updatedBars")),
+            ({"kind": "drop", "on": ["option"], "messages": ["bars"]}, ("messages: option never carry 'bars'",)),
+            (
+                {"kind": "drop", "on": ["trade"], "messages": ["quotes"]},
+                ("messages: trade never carry", "partial_fill"),
+            ),
+            ({"kind": "drop", "messages": ["bars", "bars"]}, ("fault[1]", "messages: 'bars' stands twice")),
+            ({"kind": "drop", "on": ["stock", "stock"]}, ("fault[1]", "on: 'stock' stands twice")),
+            ({"kind": "drop", "symbols": ["SPY", "SPY"]}, ("fault[1]", "symbols: 'SPY' stands twice")),
+            ({"kind": "drop", "date": "2026-99-99"}, ("fault[1]", "date: '2026-99-99' is no day")),
+            ({"kind": "drop", "date": "05.01.2026"}, ("fault[1].date",)),
+            ({"kind": "drop", "count": 16**5000}, ("fault[1].count",)),
+            ({"kind": "error", "code": 16**5000}, ("fault[1]",)),
+            ({"kind": "drop", "from": 16**5000}, ("fault[1]",)),
         ],
     )
     def test_a_wrong_field_is_named(self, fault: dict[str, Any], words: tuple[str, ...]) -> None:
@@ -75,7 +89,18 @@ class TestPlan:
         assert plan.seed == 7
         assert plan.fault[0].window_s == (900.0, None)
 
-    @pytest.mark.parametrize("text", [None, "seed = ", "\udcff", "faults = 1"])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            None, "seed = ", "\udcff", "faults = 1",
+            "[[fault]]\nkind = 'drop'\n" * (MOST_FAULTS + 1), "fault = " + "[" * 20_000 + "]" * 20_000,
+            "seed = " + "7" * 5_000, "seed = 0x" + "7" * 5_000,
+        ],
+        ids=[
+            "absent", "half_a_line", "no_text", "unknown_field", "too_many", "too_deep", "too_long_a_number",
+            "too_large_a_number",
+        ],
+    )  # fmt: skip
     def test_a_file_that_is_no_plan(self, tmp_path: Path, text: str | None) -> None:
         file = tmp_path / "plan.toml"
         if text is not None:
@@ -132,8 +157,10 @@ class TestWhen:
         assert faults.remove(number) == 0
         assert faults.remove() == 1
         assert line.idle
+        most = read_plan({"fault": [{"kind": "drop"}] * MOST_FAULTS})
+        faults.add(most)
         with pytest.raises(ValueError, match="more than"):
-            faults.add(read_plan({"fault": [{"kind": "drop"}] * (MOST_FAULTS + 1)}))
+            faults.add(read_plan({"fault": [{"kind": "drop"}]}))
 
 
 class TestLine:
