@@ -110,7 +110,8 @@ def build_core(config: Config, table: SessionTable, loaded: Loaded, strategies: 
     age_s = float(config.risk.max_option_quote_age_s)
     market, ledger = MarketState(), Ledger()
     chains = Chains(table, rate_per_year=RATE_PER_YEAR, max_age_s=max(60.0, age_s))
-    equity = EquityKeeper(ledger, Marks(market, chains, age_s))
+    marks = Marks(market, chains, age_s, ledger.held)
+    equity = EquityKeeper(ledger, marks)
     ahead: dict[str, int] = {}
     always: set[str] = set()
     for strategy in strategies:
@@ -137,7 +138,7 @@ def build_core(config: Config, table: SessionTable, loaded: Loaded, strategies: 
     reader = AccountReader(config.sim.account_read_every_s) if config.mode == "sim" else AccountReader()
     reconciler = Reconciler()
     ledger.restore(loaded.books)
-    equity.restore(loaded.last_equity, loaded.seed)
+    equity.restore(loaded.equity, loaded.seed, loaded.latches)
     runner.restore(*(_latched(loaded, prefix) for prefix in (STRATEGY_FAILED_LATCH, STRATEGY_DISABLED_LATCH)))
     for intent in loaded.intents:
         for strategy in strategies:
@@ -156,7 +157,7 @@ def build_core(config: Config, table: SessionTable, loaded: Loaded, strategies: 
     reader.restore(loaded.submits, loaded.order_events, loaded.fills, loaded.order_ends)
     reconciler.restore(loaded.order_events, loaded.fills, loaded.foreign)
     engine = Engine(table, market, chains, ledger, equity)
-    for actor in (chains, keeper, runner, gate, desk, reader, reconciler, ForeignOrders(loaded.token)):
+    for actor in (chains, marks, keeper, runner, gate, desk, reader, reconciler, ForeignOrders(loaded.token)):
         engine.bus.subscribe(actor.handlers())
     return Core(engine, ledger, market, gate, strategies, lambda: chains.prepare(engine.at_ns))
 

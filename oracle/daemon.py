@@ -275,18 +275,21 @@ class Daemon:
         sending = False
         while True:
             started_s = self._turn_since_s = time.perf_counter()
+            before = self._engine.handling
             try:
                 turn = next(steps, None)
-            except Exception:
-                # The input that broke the core is the one that a replay needs most.
-                if self._engine.handling is not None:
-                    self._journal.write_input(self._engine.handling)
+                if turn is None:
+                    self._turn_since_s = None
+                    return sending
+                took_s = time.perf_counter() - started_s
+                await self._store.commit(turn.messages, turn.stamped)
+            except BaseException:
+                # The input that broke the core, or whose turn could not be made to last, is the one that a replay
+                # needs most. An input that the engine refused has not become one.
+                handling = self._engine.handling
+                if handling is not None and handling is not before:
+                    self._journal.write_input(handling)
                 raise
-            if turn is None:
-                self._turn_since_s = None
-                return sending
-            took_s = time.perf_counter() - started_s
-            await self._store.commit(turn.messages, turn.stamped)
             try:
                 if self._send(turn):
                     sending = True

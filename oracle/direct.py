@@ -5,17 +5,42 @@ Inputs: an account's addresses and credentials. Output: an answer that says what
 """
 
 import asyncio
+import time
+from collections.abc import Mapping
 from typing import Any
 
 from oracle.alpaca import wire
-from oracle.alpaca.rest import RestClient, must
+from oracle.alpaca.rest import Reply, RestClient, must
 from oracle.connect import Account
 from oracle.console.control import ControlAnswer
 from oracle.core.errors import ConfigurationError, RemoteError, TransientError
 
-LOOK_EVERY_S = 0.5
+# A look is two requests, a close two more: a third of the 200 a minute that the broker allows, which a daemon shares.
+LOOK_EVERY_S = 2.0
 # A close that has not filled for so long is asked for again, after its order has been cancelled.
 AGAIN_EVERY_S = 10.0
+# The broker counts by the minute: a refusal that names no end, or a later one, holds for no longer.
+LONGEST_PAUSE_S = 60.0
+
+
+class _Patient:
+    """A client that notes for how long the broker wants no more requests."""
+
+    def __init__(self, rest: RestClient) -> None:
+        self._rest = rest
+        self._pause_s = 0.0
+
+    async def trading(self, method: str, path: str, query: Mapping[str, str] | None = None) -> Reply:
+        """Make one request."""
+        reply = await self._rest.trading(method, path, query)
+        if reply.status == 429:
+            self._pause_s = max(self._pause_s, _until_reset_s(reply.headers))
+        return reply
+
+    def take_pause_s(self) -> float:
+        """How long to leave the broker alone; 0 when it has refused nothing since the last call."""
+        pause_s, self._pause_s = self._pause_s, 0.0
+        return pause_s
 
 
 async def flatten_account(account: Account, wait_s: float) -> ControlAnswer:
@@ -28,7 +53,8 @@ async def flatten_account(account: Account, wait_s: float) -> ControlAnswer:
     loop = asyncio.get_running_loop()
     end_s, again_s = loop.time() + wait_s, 0.0
     problems: list[str] = []
-    async with RestClient(*account) as rest:
+    async with RestClient(*account) as client:
+        rest = _Patient(client)
         while True:
             # Closing does not wait for looking: an account that cannot be read may still take a cancel.
             if loop.time() >= again_s:
@@ -48,10 +74,22 @@ async def flatten_account(account: Account, wait_s: float) -> ControlAnswer:
                 if late:
                     text = "; ".join([f"not flat after {wait_s:g} s: {held} positions, {left} open orders", *problems])
                     return ControlAnswer(False, text, "flatten", done=False, facts=shown)
-            await asyncio.sleep(LOOK_EVERY_S)
+            pause_s = rest.take_pause_s()
+            if pause_s > 0:
+                # What the broker takes next is a close, not a look.
+                again_s = 0.0
+            await asyncio.sleep(min(max(pause_s, LOOK_EVERY_S), max(0.0, end_s - loop.time())))
 
 
-async def _close(rest: RestClient) -> list[str]:
+def _until_reset_s(headers: Mapping[str, str]) -> float:
+    """How long until the broker counts anew, by its header (epoch seconds)."""
+    text = headers.get(wire.RATE_RESET_HEADER, "")
+    if not (text.isascii() and text.isdigit()):
+        return LONGEST_PAUSE_S
+    return min(max(float(text) - time.time(), LOOK_EVERY_S), LONGEST_PAUSE_S)
+
+
+async def _close(rest: _Patient) -> list[str]:
     """Ask for everything once; what the broker refuses is told, not raised."""
     cancelled = await rest.trading("DELETE", wire.ORDERS_PATH)
     closed = await rest.trading("DELETE", wire.POSITIONS_PATH, {"cancel_orders": "true"})
@@ -64,7 +102,7 @@ async def _close(rest: RestClient) -> list[str]:
     return problems
 
 
-async def _shown(rest: RestClient) -> dict[str, Any]:
+async def _shown(rest: _Patient) -> dict[str, Any]:
     """What the broker's records show now, in the form of the daemon's answers."""
     held = await rest.trading("GET", wire.POSITIONS_PATH)
     if held.status in (401, 403):

@@ -7,6 +7,7 @@ them again, and what differs between the build that wrote it and this one. Secre
 import hashlib
 from collections.abc import Sequence
 from functools import cache
+from importlib.metadata import version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
@@ -23,8 +24,11 @@ from oracle.core.sessions import SessionTable
 from oracle.store.loading import Loaded
 from oracle.strategies.base import Strategy
 
-# The code that decides. What stands at the edges can change without changing a decision.
+# The code that decides, and what builds a core of it. What stands at the edges can change without changing a decision.
 DECIDING = ("core", "options", "strategies", "risk", "execution")
+BUILDING = ("app.py", "config.py")
+# Whose numbers and encodings decisions rest on.
+LIBRARIES = ("msgspec", "numpy", "scipy")
 
 
 class Opening(msgspec.Struct, frozen=True):
@@ -38,13 +42,21 @@ class Opening(msgspec.Struct, frozen=True):
 
 @cache
 def build_name() -> str:
-    """The version and twelve hex digits of the source text of all code that decides."""
+    """The version, twelve hex digits of the source text of all code that decides, and the libraries it counts with."""
+    libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    return f"{__version__}+{source_hash(files('oracle'))[:12]} ({libraries})"
+
+
+def source_hash(package: Traversable) -> str:
+    """Sha256, in hex, of the deciding files of a package's folder."""
     digest = hashlib.sha256()
+    for name in BUILDING:
+        digest.update(f"{name}\0".encode() + package.joinpath(name).read_bytes() + b"\0")
     for folder in DECIDING:
-        for source in sorted(files("oracle").joinpath(folder).iterdir(), key=_name):
+        for source in sorted(package.joinpath(folder).iterdir(), key=_name):
             if source.name.endswith(".py"):
                 digest.update(f"{folder}/{source.name}\0".encode() + source.read_bytes() + b"\0")
-    return f"{__version__}+{digest.hexdigest()[:12]}"
+    return digest.hexdigest()
 
 
 def opening_record(

@@ -5,6 +5,7 @@ became of it. Nothing is sent without a yes on a terminal or ``--yes``.
 """
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +14,11 @@ from oracle.cli.control import EXIT_NO, WhyOption, ask_daemon, show
 from oracle.cli.options import DEFAULT_STATE, JsonOption, StateOption
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
+
+    from oracle.console.control import ControlAnswer
 
 
 def trade(
@@ -29,7 +34,8 @@ def trade(
     """Evaluate a strategy now, show its intent and the risk decision, and send it on a yes.
 
     Looking changes nothing. What is sent goes through the same risk gate again, on the prices of that moment; if the
-    strategy has chosen another contract by then, nothing is sent. --json asks nothing: it sends only with --yes.
+    strategy has chosen another contract by then, nothing is sent. --json asks nothing: it sends only with --yes, and
+    prints one object; when several were sent, each one's answer is in facts.answers.
     """
     from rich.console import Console
 
@@ -52,9 +58,40 @@ def trade(
         if yes:
             raise typer.Exit(EXIT_NO)
         return
+    answers = []
     for verdict in ready:
         if _is_wanted(verdict, yes):
-            show(ask_daemon(state, Trade(strategy, verdict["symbol"], verdict["contract"]), why, 15.0), json)
+            answers.append(ask_daemon(state, Trade(strategy, verdict["symbol"], verdict["contract"]), why, 15.0))
+            if not json:
+                _tell(answers[-1])
+    if json:
+        show(_together(answers), json)
+    if not all(answer.ok and answer.done for answer in answers):
+        raise typer.Exit(EXIT_NO)
+
+
+def _tell(answer: "ControlAnswer") -> None:
+    """Print an answer; a no to one underlying does not keep the next from being asked."""
+    with suppress(typer.Exit):
+        show(answer, json=False)
+
+
+def _together(answers: "Sequence[ControlAnswer]") -> "ControlAnswer":
+    """One answer for a script: the only one as it is, several with each of them under ``answers``."""
+    import msgspec
+
+    from oracle.console.control import ControlAnswer
+
+    if len(answers) == 1:
+        return answers[0]
+    return ControlAnswer(
+        ok=all(answer.ok for answer in answers),
+        text="; ".join(answer.text for answer in answers),
+        action=answers[0].action,
+        done=all(answer.done for answer in answers),
+        who=answers[0].who,
+        facts={"answers": [msgspec.to_builtins(answer) for answer in answers]},
+    )
 
 
 def _is_wanted(verdict: dict[str, Any], yes: bool) -> bool:

@@ -1,23 +1,27 @@
 """The account's value from the ledger's cash and marks, with the day's start and the peak.
 
-Inputs: the seed, fills, trades, session edges, a cleared drawdown latch, its own timer. Output: EquityMarked. What
-cannot be marked makes the value unknown, and nothing may be entered. The day starts at the open's equity when every
-mark is fresh, else at the last known one (the evening's). A stale mark never raises the peak. Both survive restarts.
+Inputs: the seed, fills, quotes of what is held, trades, session edges, a cleared drawdown latch, its own timer. Output:
+EquityMarked. Asking for the value changes nothing. What cannot be marked makes it unknown, and nothing may be entered.
+The day starts at the open's equity when every mark is fresh, else at the last known one (the evening's). A stale mark
+never raises the peak. Both survive restarts.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
+from typing import NamedTuple
 
 from oracle.core.bus import HandlerTable
 from oracle.core.instruments import is_option, multiplier
 from oracle.core.messages import (
     DRAWDOWN_LATCH,
+    ChainQuotes,
     EquityMarked,
     LatchChanged,
     LedgerSeeded,
     Message,
     OrderFilled,
     Purpose,
+    Quote,
     SessionClosed,
     SessionOpened,
     SetTimer,
@@ -31,6 +35,7 @@ from oracle.core.sessions import MINUTE_NS, NS, SessionTable
 MARK_TIMER = "equity:mark"
 # How long the last fresh mark stands in for a side that has gone: a moment of the market, not a price to trade on.
 LAST_MARK_S = 60
+REBASE = "rebase"
 
 
 class Marks:
@@ -38,41 +43,96 @@ class Marks:
 
     A quote is as old as the older of the vendor's time and arrival. When it is older than ``max_age_s`` the worse side
     is the mark (a long at the bid, a short at the ask). When that side is absent or the quote is crossed, the last
-    fresh mark stands for ``LAST_MARK_S`` more seconds, then the price is unknown. Zero is a mark only if quoted so.
+    middle that was fresh when it arrived stands until ``LAST_MARK_S`` after its arrival, then the price is unknown.
+    Zero is a mark only if quoted so. Middles are remembered as quotes arrive, of held symbols alone; subscribe it
+    after market, chains and ledger.
+
+    Args:
+        market, chains: where quotes are.
+        max_age_s: beyond which a quote is not fresh.
+        held: the ledger's own view of what is held, which follows it: these handlers run at every quote.
     """
 
-    __slots__ = ("_chains", "_last", "_market", "_max_age_ns")
+    __slots__ = ("_chains", "_held", "_last", "_market", "_max_age_ns")
 
-    def __init__(self, market: MarketView, chains: ChainsView, max_age_s: float) -> None:
+    def __init__(self, market: MarketView, chains: ChainsView, max_age_s: float, held: Collection[str]) -> None:
         self._market = market
         self._chains = chains
+        self._held = held
         self._max_age_ns = round(max_age_s * NS)
-        self._last: dict[str, tuple[Decimal, int]] = {}
+        # A held symbol's newest middle that was fresh when it arrived, and when that was.
+        self._last: dict[str, tuple[float, int]] = {}
+
+    def handlers(self) -> HandlerTable:
+        """What this actor listens to."""
+        return (
+            (Quote, self.on_quote),
+            (ChainQuotes, self.on_chain_quotes),
+            (OrderFilled, self.on_filled),
+        )
+
+    def on_quote(self, quote: Quote, _context: Context) -> Iterable[Message]:
+        """Remember the middle of a stock that is held."""
+        if quote.symbol in self._held:
+            self._remember(quote.symbol)
+        return ()
+
+    def on_chain_quotes(self, _quotes: ChainQuotes, _context: Context) -> Iterable[Message]:
+        """Remember the middles of the options held."""
+        for symbol in self._held:
+            if is_option(symbol):
+                self._remember(symbol)
+        return ()
+
+    def on_filled(self, _fill: OrderFilled, _context: Context) -> Iterable[Message]:
+        """What has just been bought was quoted before it was held; what was sold is forgotten."""
+        self._last = {symbol: self._last[symbol] for symbol in self._held if symbol in self._last}
+        for symbol in self._held:
+            self._remember(symbol)
+        return ()
 
     def mark(self, symbol: str, quantity: int, at_ns: int) -> tuple[Decimal, bool] | None:
         """Price one unit: (dollars, whether the mark is stale), or None when it is unknown."""
-        quote = self._chains.option_quote(symbol) if is_option(symbol) else self._market.quote(symbol)
+        quote, received_ns = self._newest(symbol)
         if quote is None:
             return None
-        received_ns = quote.received_ns if isinstance(quote, OptionQuote) else self._market.received_ns(symbol)
         mid = quote.mid
-        if mid is not None and at_ns - min(quote.quoted_ns, received_ns or 0) <= self._max_age_ns:
-            self._last[symbol] = (price_from_float(mid), at_ns)
-            return self._last[symbol][0], False
+        if mid is not None and at_ns - min(quote.quoted_ns, received_ns) <= self._max_age_ns:
+            return price_from_float(mid), False
         worse = quote.bid if quantity > 0 else quote.ask
         crossed = quote.bid is not None and quote.ask is not None and quote.bid > quote.ask
         if worse is not None and not crossed:
             return price_from_float(worse), True
         last = self._last.get(symbol)
-        return (last[0], True) if last is not None and at_ns - last[1] <= LAST_MARK_S * NS else None
+        return (price_from_float(last[0]), True) if last is not None and at_ns - last[1] <= LAST_MARK_S * NS else None
+
+    def _newest(self, symbol: str) -> tuple[Quote | OptionQuote | None, int]:
+        """A symbol's newest quote and when it arrived."""
+        if is_option(symbol):
+            option = self._chains.option_quote(symbol)
+            return option, 0 if option is None else option.received_ns
+        return self._market.quote(symbol), self._market.received_ns(symbol) or 0
+
+    def _remember(self, symbol: str) -> None:
+        quote, received_ns = self._newest(symbol)
+        mid = None if quote is None else quote.mid
+        if quote is not None and mid is not None and received_ns - quote.quoted_ns <= self._max_age_ns:
+            self._last[symbol] = (mid, received_ns)
+
+
+class _Value(NamedTuple):
+    """What the account is worth at a moment; None is unknown."""
+
+    equity_usd: Decimal | None
+    unrealized_usd: Decimal | None
+    marks_stale: int
 
 
 class EquityKeeper:
     """Day start, peak and present value. Realised P&L of the day is the ledger's since the session's open."""
 
     __slots__ = (
-        "_date", "_day_start", "_equity", "_last_known", "_ledger", "_marking", "_marks", "_open_ns", "_peak",
-        "_rebase", "_stale", "_unrealized",
+        "_date", "_day_start", "_last_known", "_ledger", "_marking", "_marks", "_open_ns", "_peak", "_rebase",
     )  # fmt: skip
 
     def __init__(self, ledger: LedgerView, marks: Marks) -> None:
@@ -83,15 +143,25 @@ class EquityKeeper:
         self._day_start: Decimal | None = None
         self._peak: Decimal | None = None
         self._last_known: Decimal | None = None
-        self._equity: Decimal | None = None
-        self._unrealized: Decimal | None = None
         self._rebase = False
         self._marking = False
-        self._stale = 0
 
-    def restore(self, last: EquityMarked | None, seed: LedgerSeeded | None = None) -> None:
-        """Take peak and day start from the last mark that was stored, or from the seed when there is none."""
-        if last is not None:
+    def restore(
+        self, marks: Sequence[EquityMarked], seed: LedgerSeeded | None = None, latches: Sequence[LatchChanged] = ()
+    ) -> None:
+        """Take peak and day start from the last mark that was stored, or from the seed when there is none.
+
+        Args:
+            marks: the newest of each kind, in order.
+            seed: the opening cash.
+            latches: the newest change of each; a cleared drawdown that no rebase has followed is rebased yet.
+        """
+        rebased_ns = max((mark.at_ns for mark in marks if mark.kind == REBASE), default=-1)
+        for change in latches:
+            if change.latch == DRAWDOWN_LATCH and change.at_ns is not None:
+                self._rebase = not change.active and change.at_ns > rebased_ns
+        if marks:
+            last = marks[-1]
             self._date = last.date
             self._day_start = last.day_start_equity_usd
             self._peak = last.peak_equity_usd
@@ -117,10 +187,10 @@ class EquityKeeper:
         )
 
     def view(self, at_ns: int) -> EquityView:
-        """The account's value now."""
-        self._revalue(at_ns)
+        """The account's value now; looking leaves no trace."""
+        equity, unrealized, stale = self._value(at_ns)
         realized = self._ledger.realized_since(self._open_ns)
-        return EquityView(self._equity, self._day_start, self._peak, realized, self._unrealized, self._stale)
+        return EquityView(equity, self._day_start, self._peak, realized, unrealized, stale)
 
     def on_seeded(self, seed: LedgerSeeded, _context: Context) -> Iterable[Message]:
         """The first equity is the first peak."""
@@ -130,11 +200,11 @@ class EquityKeeper:
     def on_open(self, opened: SessionOpened, context: Context) -> Iterable[Message]:
         """Start the day's count, once a session; a restart within the session keeps the day's start."""
         self._open_ns = opened.open_ns
-        self._revalue(context.at_ns)
         if opened.date != self._date:
             self._date = opened.date
-            fresh = self._equity is not None and self._stale == 0
-            self._day_start = self._equity if fresh else self._last_known
+            value = self._value(context.at_ns)
+            fresh = value.equity_usd is not None and value.marks_stale == 0
+            self._day_start = value.equity_usd if fresh else self._last_known
         self._marking = False
         return (*self._snapshot("open", context), *self._mark_on(context))
 
@@ -166,7 +236,7 @@ class EquityKeeper:
         if change.latch != DRAWDOWN_LATCH or change.active:
             return ()
         self._rebase = True
-        return self._snapshot("rebase", context)
+        return self._snapshot(REBASE, context)
 
     @property
     def _is_flat(self) -> bool:
@@ -179,45 +249,41 @@ class EquityKeeper:
         self._marking = True
         return (SetTimer(MARK_TIMER, context.at_ns + MINUTE_NS),)
 
-    def _revalue(self, at_ns: int) -> None:
+    def _value(self, at_ns: int) -> _Value:
         if not self._ledger.seeded:
-            self._equity = self._unrealized = None
-            return
-        value = self._ledger.cash_usd
-        unrealized = ZERO
-        self._stale = 0
+            return _Value(None, None, 0)
+        value, unrealized, marks_stale = self._ledger.cash_usd, ZERO, 0
         for position in self._ledger.positions():
             marked = self._marks.mark(position.symbol, position.qty, at_ns)
             if marked is None:
-                self._equity = self._unrealized = None
-                return
+                return _Value(None, None, marks_stale)
             price, stale = marked
-            self._stale += stale
+            marks_stale += stale
             units = position.qty * multiplier(position.symbol)
             value += price * units
             unrealized += (price - position.avg_price_usd) * units
-        self._equity, self._unrealized = value, unrealized
+        return _Value(value, unrealized, marks_stale)
 
     def _snapshot(self, kind: str, context: Context) -> tuple[EquityMarked, ...]:
-        self._revalue(context.at_ns)
-        if self._equity is None or self._unrealized is None or self._day_start is None or self._peak is None:
+        equity, unrealized, stale = self._value(context.at_ns)
+        if equity is None or unrealized is None or self._day_start is None or self._peak is None:
             return ()
         if self._rebase:
-            kind, self._rebase, self._peak = "rebase", False, self._equity
-        elif self._stale == 0:
-            self._peak = max(self._peak, self._equity)
-        self._last_known = self._equity
+            kind, self._rebase, self._peak = REBASE, False, equity
+        elif stale == 0:
+            self._peak = max(self._peak, equity)
+        self._last_known = equity
         return (
             EquityMarked(
                 date=self._date,
                 at_ns=context.at_ns,
                 kind=kind,
                 cash_usd=self._ledger.cash_usd,
-                equity_usd=self._equity,
+                equity_usd=equity,
                 day_start_equity_usd=self._day_start,
                 peak_equity_usd=self._peak,
                 realized_today_usd=self._ledger.realized_since(self._open_ns),
-                unrealized_usd=self._unrealized,
-                marks_stale=self._stale,
+                unrealized_usd=unrealized,
+                marks_stale=stale,
             ),
         )

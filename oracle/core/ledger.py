@@ -5,7 +5,7 @@ fees of AccountReported. Outputs: TradeOpened, TradeClosed, FeeCharged. Invarian
 contracts x price x multiplier) - fees; an execution counts once; a trade closes when its entry is over and it is flat.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -340,6 +340,11 @@ class Ledger:
         if self._realized_sum is None or self._realized_sum[0] != at_ns:
             self._realized_sum = (at_ns, sum((usd for when, usd in self._realized if when >= at_ns), ZERO))
         return self._realized_sum[1]
+
+    @property
+    def held(self) -> Collection[str]:
+        """The symbols that are not flat, in the order in which they came; what is returned follows the ledger."""
+        return self._quantities.keys()
 
     def position(self, symbol: str) -> int:
         """Signed quantity held; 0 when flat."""

@@ -4,7 +4,7 @@ Inputs: none. Everything here is a protocol or a frozen struct. Views are valid 
 given; actors keep what they learn from messages, not views. Prices are floats (market data) unless they are owed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
 from typing import Protocol
 
@@ -170,6 +170,11 @@ class LedgerView(Protocol):
 
     def realized_since(self, at_ns: int) -> Decimal:
         """P&L in dollars of what was closed from ``at_ns`` on, net of the broker's fees."""
+        ...
+
+    @property
+    def held(self) -> Collection[str]:
+        """The symbols that are not flat, in the order in which they came; what is returned follows the ledger."""
         ...
 
     def position(self, symbol: str) -> int:

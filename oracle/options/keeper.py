@@ -51,7 +51,8 @@ class ChainKeeper:
     Args:
         sessions_ahead: per underlying, how many sessions ahead the farthest expiry lies (0 = expiring today).
         limit: option quotes that the data plan allows at once (200 or 1,000).
-        on_demand: underlyings whose chains are wanted only while some strategy says so.
+        on_demand: underlyings whose chains are wanted only while some strategy says so; they are listed, and what is
+            held is subscribed, for as long as anything of them is held.
     """
 
     __slots__ = ("_ahead", "_chains", "_current", "_limit", "_on_demand", "_wanting")
@@ -79,13 +80,17 @@ class ChainKeeper:
         """Ask for the chain once spot is known for the coming session; follow spot and what is held afterwards."""
         chain = self._chains.get(quote.symbol)
         mid, session = quote.mid, context.session
-        if chain is None or mid is None or session is None or not self._is_wanted(quote.symbol):
+        if chain is None or mid is None or session is None:
+            return ()
+        wanted = self._is_wanted(quote.symbol)
+        # Without its listing an option that is held has no price, whether or not its strategy still wants a chain.
+        if not wanted and not _holds_option_of(quote.symbol, context):
             return ()
         if chain.asked_date != session.date:
             return self._ask(quote.symbol, mid, context)
         if chain.listed_date != session.date:
             return ()
-        if chain.centre is None or abs(mid - chain.centre) > RECENTRE_SHARE * chain.half_width:
+        if wanted and (chain.centre is None or abs(mid - chain.centre) > RECENTRE_SHARE * chain.half_width):
             chain.centre = mid
             return self._subscribe(context)
         return self._keep_held(context)
@@ -198,3 +203,7 @@ class ChainKeeper:
 def _held(context: Context) -> list[str]:
     """The contracts held, sorted: by the ledger, which knows them after a restart too."""
     return [p.symbol for p in context.ledger.positions() if is_option(p.symbol)]
+
+
+def _holds_option_of(underlying: str, context: Context) -> bool:
+    return any(is_option(symbol) and parse_occ(symbol).root == underlying for symbol in context.ledger.held)

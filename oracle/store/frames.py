@@ -15,10 +15,11 @@ import msgspec
 from oracle.core.errors import ConfigurationError
 
 MAGIC = b"ORACLEJ\x02"  # the last byte is the format's version
+# Of one record; what opens a journal goes on over several (``OPENING_PART``, then ``OPENED`` with the rest).
 MAX_PAYLOAD = 64 * 1024 * 1024
 HEAD = struct.Struct("<II")
-OPENED, INPUT, OUTPUT, CLOSED, CHECKS = range(5)
-_CRC_OF_KIND = tuple(zlib.crc32(bytes((kind,))) for kind in range(5))
+OPENED, INPUT, OUTPUT, CLOSED, CHECKS, OPENING_PART = range(6)
+_CRC_OF_KIND = tuple(zlib.crc32(bytes((kind,))) for kind in range(6))
 # After a record that cannot be whole, a whole one is looked for in this many bytes: a torn tail has none.
 RESYNC_BYTES = 4 * 1024 * 1024
 
@@ -122,7 +123,7 @@ class FrameReader:
         """Whether a whole record begins somewhere after ``start``: then the one at ``start`` was not written last."""
         tail = self._tail(start)
         for at in range(1, len(tail) - HEAD.size):
-            if tail[at + HEAD.size] > CHECKS:
+            if tail[at + HEAD.size] > OPENING_PART:
                 continue
             size, crc = HEAD.unpack_from(tail, at)
             begin = at + HEAD.size

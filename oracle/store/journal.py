@@ -83,7 +83,7 @@ class JournalWriter:
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
         except OSError as error:
             raise StoreError(f"journal {path}: {error.strerror or error}") from error
-        self._unnoted.append(self._append(frames.OPENED, self._encode(opened)))
+        self._unnoted.append(self._append_opening(self._encode(opened)))
         self.flush()
 
     def write_input(self, stamped: Stamped) -> None:
@@ -177,6 +177,18 @@ class JournalWriter:
         buffer.append(kind)
         buffer += payload
         return crc
+
+    def _append_opening(self, payload: bytes) -> int:
+        """Add the opening record, which grows with what is durable, in as many pieces as it needs.
+
+        Returns the checksum of the whole.
+        """
+        room = frames.MAX_PAYLOAD - 1
+        last = (len(payload) - 1) // room * room
+        for start in range(0, last, room):
+            self._append(frames.OPENING_PART, payload[start : start + room])
+        self._append(frames.OPENED, payload[last:])
+        return frames.checksum(frames.OPENED, payload)
 
     def _note_checksums(self) -> None:
         if self._unnoted:

@@ -107,15 +107,19 @@ class RecordReader:
         return self.damage is None and self.closed is not None
 
     def _opening(self) -> JournalOpened:
-        frame, cut = self._frames.next_frame(), self._frames.cut
+        parts: list[memoryview] = []
+        while (frame := self._frames.next_frame()) is not None and frame.kind == frames.OPENING_PART:
+            parts.append(frame.payload)
+        cut = self._frames.cut
         if cut is not None:
             raise OpeningLostError(self.path, Damage(cut.offset, cut.reason, self.size - cut.offset, 0, cut.torn))
         if frame is None:
-            raise OpeningLostError(self.path, Damage(self.position, "the file ends before it", 0, 0, torn=True))
-        self._unnoted.append(frame.crc)
+            raise OpeningLostError(self.path, Damage(self.position, "the file ends before its end", 0, 0, torn=True))
+        payload: bytes | memoryview = frame.payload if not parts else b"".join([*parts, frame.payload])
+        self._unnoted.append(frames.checksum(frames.OPENED, payload))
         try:
             if frame.kind == frames.OPENED:
-                return msgspec.msgpack.decode(frame.payload, type=JournalOpened)
+                return msgspec.msgpack.decode(payload, type=JournalOpened)
             reason = f"its kind is {frame.kind}"
         except UNDECODABLE as error:
             reason = f"it does not decode: {error}"

@@ -139,8 +139,9 @@ class _Symbol:
 
 @dataclass(slots=True, frozen=True)
 class _View:
-    """The known inputs of one evaluation; ``strength`` is the return over the peer's, as a fraction."""
+    """The known inputs of one evaluation, of a minute of the session; ``strength`` is the return over the peer's."""
 
+    minute: int
     close: float
     crossed: int
     rsi: float
@@ -171,7 +172,8 @@ class MomentumScalping(Strategy):
             )
             for s in self._universe
         }
-        self._entries: dict[str, int] = {}
+        # Intents of this session: a bar's cross is entered once, by itself or by an operator.
+        self._sent: set[str] = set()
 
     @property
     def universe(self) -> tuple[str, ...]:
@@ -200,13 +202,12 @@ class MomentumScalping(Strategy):
         """Forget earlier sessions' entries."""
         super().on_session_open(message, context)
         day = f"{self.name}:{message.date}:"
-        self._entries = {key: count for key, count in self._entries.items() if key.startswith(day)}
+        self._sent = {intent_id for intent_id in self._sent if intent_id.startswith(day)}
         return ()
 
     def on_intent_sent(self, intent_id: str) -> None:
-        """Count an intent of its session, symbol and direction, so that the next has another id."""
-        key = intent_id.rpartition("-")[0]
-        self._entries[key] = self._entries.get(key, 0) + 1
+        """Remember that this bar's cross is used."""
+        self._sent.add(intent_id)
 
     def on_warmup_bar(self, bar: Bar, context: Context) -> None:
         """Take a bar of regular hours into the indicators, each minute once."""
@@ -266,7 +267,13 @@ class MomentumScalping(Strategy):
         refusal = self._judge(seen, facts)
         if refusal is not None:
             return self.no_signal(symbol, refusal, facts)
+        if self._intent_id(symbol, session, seen) in self._sent:
+            return self.no_signal(symbol, "entry_used", facts)
         return self._structure(symbol, session, seen, context=context, facts=facts)
+
+    def _intent_id(self, symbol: str, session: Session, seen: _View) -> str:
+        """By session, symbol, direction and the minute of the crossing bar: the same bar gives the same id."""
+        return f"{self.name}:{session.date}:{symbol}:{_WORDS[seen.crossed]}-{seen.minute}"
 
     def _see(self, symbol: str, session: Session, at_ns: int, facts: Facts) -> _View | str:
         """The inputs, all of them known, or the name of the first that is not; facts tell them all."""
@@ -304,7 +311,7 @@ class MomentumScalping(Strategy):
             return "peer_bar"
         if own_return is None or peer_return is None:
             return "relative_strength"
-        return _View(last.close, crossed, rsi, volume, state.vwap.value, own_return - peer_return)
+        return _View(minute, last.close, crossed, rsi, volume, state.vwap.value, own_return - peer_return)
 
     def _returns(self, state: _Symbol, session: Session, minute: int) -> float | None:
         """A symbol's return to the end of a minute: from the open at first, later over the span."""
@@ -346,24 +353,18 @@ class MomentumScalping(Strategy):
         if session.is_half_day and not p.zero_dte_on_half_days:
             return self.no_signal(symbol, "no_expiry_allowed", facts)
         request = DeltaRequest(
-            underlying=symbol,
-            expiries=(session.date,),
-            is_call=direction > 0,
-            abs_delta_low=p.abs_delta_low,
-            abs_delta_high=p.abs_delta_high,
-            max_spread_usd=p.max_spread_usd,
-            max_spread_of_mid=p.max_spread_of_mid,
+            underlying=symbol, expiries=(session.date,), is_call=direction > 0, abs_delta_low=p.abs_delta_low,
+            abs_delta_high=p.abs_delta_high, max_spread_usd=p.max_spread_usd, max_spread_of_mid=p.max_spread_of_mid,
             max_age_s=p.max_quote_age_s,
-        )
+        )  # fmt: skip
         found = context.chains.select(request, context.at_ns)
         if not isinstance(found, Selected):
             facts |= {f"option_{name}": value for name, value in found.facts.items()}
             make = self.no_data if found.reason in _MISSING else self.no_signal
             return make(symbol, found.reason, facts)
         facts |= {"spot": found.spot, "forward": found.forward, "forward_source": found.forward_source}
-        key = f"{self.name}:{session.date}:{symbol}:{_WORDS[direction]}"
         return Intent(
-            intent_id=f"{key}-{self._entries.get(key, 0) + 1}",
+            intent_id=self._intent_id(symbol, session, seen),
             strategy=self.name,
             strategy_hash=self.code_hash,
             underlying=symbol,
@@ -379,16 +380,11 @@ class MomentumScalping(Strategy):
     def _exit_plan(self, session: Session, direction: int) -> ExitPlan:
         p = self.params
         return ExitPlan(
-            target_fraction=p.target_fraction,
-            stop_fraction=p.stop_fraction,
-            breakeven_after_fraction=p.breakeven_after_fraction,
-            underlying_target=None,
-            underlying_stop=None,
-            direction=direction,
-            flat_ns=session.late(p.flat_at),
-            scale_out_share=p.scale_out_share,
+            target_fraction=p.target_fraction, stop_fraction=p.stop_fraction,
+            breakeven_after_fraction=p.breakeven_after_fraction, underlying_target=None, underlying_stop=None,
+            direction=direction, flat_ns=session.late(p.flat_at), scale_out_share=p.scale_out_share,
             scale_out_at_fraction=p.scale_out_at_fraction,
-        )
+        )  # fmt: skip
 
 
 def _reason(symbol: str, peer: str, seen: _View) -> str:

@@ -1,6 +1,7 @@
 """What a person reads: the commands against a real socket, with answers as the core makes them."""
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -175,6 +176,25 @@ async def test_a_yes_sends_what_was_approved_and_nothing_else(desk: Desk) -> Non
     assert desk.asked == [Evaluate("orb"), Trade("orb", "SPY", CALL)]
     desk.answers = [looked, (False, "refused: feeds", {})]
     assert (await desk.oracle("trade", "orb", "--yes", "--json")).exit_code == 1
+
+
+async def test_a_script_gets_one_document_for_two_underlyings(desk: Desk) -> None:
+    looked = (True, "it would trade SPY, QQQ", {"verdicts": [INTENT, {**INTENT, "symbol": "QQQ"}]})
+    desk.answers = [looked, (True, "sent: 4", {"n": 1}), (False, "refused: feeds", {"n": 2})]
+    done = await desk.oracle("trade", "orb", "--yes", "--json")
+    assert done.exit_code == 1
+    told = json.loads(done.output)
+    assert (told["ok"], told["done"], told["text"]) == (False, True, "sent: 4; refused: feeds")
+    assert [(one["ok"], one["facts"]) for one in told["facts"]["answers"]] == [(True, {"n": 1}), (False, {"n": 2})]
+
+
+async def test_a_no_to_one_underlying_does_not_keep_the_next_from_being_sent(desk: Desk) -> None:
+    looked = (True, "it would trade SPY, QQQ", {"verdicts": [INTENT, {**INTENT, "symbol": "QQQ"}]})
+    desk.answers = [looked, (False, "refused: feeds", {}), (True, "sent: 4", {})]
+    done = await desk.oracle("trade", "orb", "--yes")
+    assert done.exit_code == 1
+    assert desk.asked[1:] == [Trade("orb", "SPY", CALL), Trade("orb", "QQQ", CALL)]
+    assert done.output.splitlines()[-2:] == ["refused: feeds", "sent: 4"]
 
 
 async def test_with_nothing_to_send_a_script_is_told_by_the_exit_code(desk: Desk) -> None:

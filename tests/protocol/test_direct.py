@@ -14,6 +14,11 @@ from tests.protocol.conftest import Running
 KEYS = wire.Credentials("SIMKEY", "SIMSECRET")
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct, "LOOK_EVERY_S", 0.1)
+
+
 def account_of(running: Running, keys: wire.Credentials = KEYS) -> tuple[wire.Endpoints, wire.Credentials]:
     return wire.one_host_endpoints(running.url), keys
 

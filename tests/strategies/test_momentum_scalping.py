@@ -6,9 +6,9 @@ import pytest
 
 from oracle.core.errors import ConfigurationError
 from oracle.core.instruments import parse_occ
-from oracle.core.messages import Intent, NoData, NoSignal, Side
+from oracle.core.messages import Intent, NoData, NoSignal, Quote, Side
 from oracle.core.ports import StrategyCaps
-from oracle.core.sessions import MINUTE_NS
+from oracle.core.sessions import MINUTE_NS, NS
 from oracle.strategies.registry import load
 
 NAME = "momentum_scalping"
@@ -80,7 +80,7 @@ def test_a_cross_up_buys_a_call_of_today_with_the_stated_plan(make_stage):
     stage = ready(make_stage)
     intent = cross(stage)
     assert isinstance(intent, Intent)
-    assert intent.intent_id == f"{NAME}:{DATE}:SPY:up-1"
+    assert intent.intent_id == f"{NAME}:{DATE}:SPY:up-{CROSS_MIN}"
     assert (intent.underlying, intent.strategy_hash) == ("SPY", stage.strategy.code_hash)
     (leg,) = intent.legs
     contract = parse_occ(leg.symbol)
@@ -106,7 +106,7 @@ def test_a_cross_down_buys_a_put(make_stage):
     assert not parse_occ(intent.legs[0].symbol).is_call
     assert -0.50 <= intent.legs[0].delta <= -0.30
     assert intent.exit_plan.direction == -1
-    assert intent.intent_id.endswith(":SPY:down-1")
+    assert intent.intent_id.endswith(f":SPY:down-{CROSS_MIN}")
     assert "behind QQQ" in intent.reason
 
 
@@ -326,17 +326,38 @@ def test_back_filled_bars_warm_and_never_enter(make_stage):
     assert stage.bar("QQQ", start(stage, CROSS_MIN), PEER) == []
 
 
-def test_restart_in_mid_session_sees_the_same_and_numbers_on(make_stage):
+def test_one_cross_is_entered_once(make_stage):
+    stage = ready(make_stage)
+    first = cross(stage)
+    at_ns = start(stage, CROSS_MIN + 1) + 20 * NS
+    stage.quote_chain("SPY", 601.0, at_ns)
+    used = stage.strategy.evaluate("SPY", stage.context(at_ns))
+    assert (type(used), used.reason) == (NoSignal, "entry_used")
+    # After a restart the bar is read back, and the store tells what left.
+    restarted = staged(make_stage)
+    morning(restarted, minutes=CROSS_MIN, backfilled=True)
+    restarted.bar("QQQ", start(stage, CROSS_MIN), PEER, backfilled=True)
+    restarted.bar("SPY", start(stage, CROSS_MIN), 601.0, 2000, backfilled=True)
+    restarted.list_chain("SPY", 600)
+    restarted.quote_chain("SPY", 601.0, at_ns)
+    restarted.chains.on_stock_quote(Quote("SPY", at_ns, 600.99, 1, 601.01, 1), restarted.context(at_ns))
+    assert isinstance(restarted.strategy.evaluate("SPY", restarted.context(at_ns)), Intent)
+    restarted.strategy.on_intent_sent(first.intent_id)
+    assert restarted.strategy.evaluate("SPY", restarted.context(at_ns)).reason == "entry_used"
+
+
+def test_restart_in_mid_session_sees_the_same_and_can_enter_the_next_cross(make_stage):
     first = cross(ready(make_stage))
     restarted = staged(make_stage)
     morning(restarted, backfilled=True)
     restarted.list_chain("SPY", 600)
     assert cross(restarted) == first
+    later = CROSS_MIN + 5
     again = staged(make_stage)
-    morning(again, backfilled=True)
+    morning(again, minutes=later, backfilled=True)
     again.list_chain("SPY", 600)
     again.strategy.on_intent_sent(first.intent_id)
-    assert cross(again).intent_id == f"{NAME}:{DATE}:SPY:up-2"
+    assert cross(again, minute=later).intent_id == f"{NAME}:{DATE}:SPY:up-{later}"
 
 
 def test_a_bar_sent_twice_counts_once(make_stage):

@@ -68,6 +68,7 @@ class Chains:
     def __init__(self) -> None:
         self.quotes: dict[str, OptionQuote] = {}
         self.deltas: dict[str, float | None] = {}
+        self.spots: dict[str, float] = {}
         self.tradable = True
         self.symbols = (CALL, OTHER_CALL, LATER_CALL, PUT)
 
@@ -76,6 +77,9 @@ class Chains:
             return None
         rows = (ListedContract(s, 10, "2026-01-02", True, self.tradable) for s in sorted(self.symbols))
         return ChainListed(underlying, DATES[0], tuple(rows))
+
+    def spot(self, underlying: str, at_ns: int) -> float | None:
+        return self.spots.get(underlying)
 
     def option_quote(self, symbol: str) -> OptionQuote | None:
         return self.quotes.get(symbol)
@@ -177,12 +181,13 @@ class House:
         self.chains = Chains()
         self.market = MarketState()
         self.ledger = Ledger()
-        equity = EquityKeeper(self.ledger, Marks(self.market, self.chains, 15))
+        marks = Marks(self.market, self.chains, 15, self.ledger.held)
+        equity = EquityKeeper(self.ledger, marks)
         self.engine = Engine(TABLE, self.market, self.chains, self.ledger, equity)
         self.gate = Gate(settings or gate_settings())
         self.desk = Desk(DeskSettings(FEE))
         self.reconciler = Reconciler()
-        for actor in (self.gate, self.desk, self.reconciler):
+        for actor in (marks, self.gate, self.desk, self.reconciler):
             self.engine.bus.subscribe(actor.handlers())
         self.at_ns = START_NS
         self.all: list[Message] = []

@@ -45,7 +45,9 @@ class House:
         ledger.restore([LedgerSeeded(Decimal(100_000), Decimal(100_000), 0)])
         chains = Chains(TABLE, rate_per_year=0.0)
         self.strategy = EmaCross(made := EmaCrossParams(**params), code_hash(EmaCross, made))
-        self.engine = Engine(TABLE, market, chains, ledger, EquityKeeper(ledger, Marks(market, chains, 15)))
+        self.engine = Engine(
+            TABLE, market, chains, ledger, EquityKeeper(ledger, Marks(market, chains, 15, ledger.held))
+        )
         keeper = ChainKeeper({"SPY": 1}, 20, on_demand={"SPY"})
         for actor in (chains, keeper, StrategyRunner((self.strategy,))):
             self.engine.bus.subscribe(actor.handlers())

@@ -61,7 +61,9 @@ class Chains:
 def build() -> tuple[Engine, Chains, list[Message]]:
     chains, market, ledger = Chains(), MarketState(), Ledger()
     view: ChainsView = chains  # type: ignore[assignment]
-    engine = Engine(SessionTable(SESSIONS), market, view, ledger, EquityKeeper(ledger, Marks(market, view, 15)))
+    engine = Engine(
+        SessionTable(SESSIONS), market, view, ledger, EquityKeeper(ledger, Marks(market, view, 15, ledger.held))
+    )
     return engine, chains, []
 
 
@@ -261,7 +263,7 @@ def test_equity_snapshots_keep_the_day_start_and_the_peak() -> None:
 def test_marks_of_stocks() -> None:
     engine, chains, _ = build()
     engine.start(OPEN)
-    marks = Marks(engine.context().market, chains, 15)  # type: ignore[arg-type]
+    marks = Marks(engine.context().market, chains, 15, ())  # type: ignore[arg-type]
     assert marks.mark("SPY", 1, OPEN) is None
     run(engine, OPEN, quote(OPEN, bid=10.0, ask=10.2))
     assert marks.mark("SPY", 1, OPEN) == (Decimal("10.1"), False)

@@ -2,18 +2,29 @@
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from oracle.core.engine import Engine
 from oracle.core.equity import EquityKeeper, Marks
 from oracle.core.ledger import Ledger
 from oracle.core.market import MarketState
-from oracle.core.messages import EquityMarked, LatchChanged, LedgerSeeded, Message, Purpose, SessionOpened, Side
+from oracle.core.messages import (
+    EquityMarked,
+    IntentApproved,
+    LatchChanged,
+    LedgerSeeded,
+    Message,
+    Purpose,
+    SessionOpened,
+    Side,
+)
 from oracle.core.ports import EquityView, OptionQuote
 from oracle.core.sessions import MINUTE_NS, NS
-from tests.unit.builders import CALL, OPEN_NS, START_NS, TABLE, Chains, House
+from tests.unit.builders import CALL, OPEN_NS, PUT, START_NS, TABLE, Chains, House, chain_quotes, intent, of
 from tests.unit.test_core_engine import at
 from tests.unit.test_core_ledger import fill, order
+from tests.unit.test_risk_execution_flow import filled_entry
 
 SEED = LedgerSeeded(Decimal(100_000), Decimal(100_000), OPEN_NS - 3600 * NS)
 ENTRY, EXIT = order("e", Purpose.ENTRY, Side.BUY), order("x", Purpose.TARGET, Side.SELL)
@@ -24,17 +35,30 @@ NEXT = TABLE.sessions[1]
 class Books:
     """A ledger, chains that a test sets, and a keeper, restored and in an engine."""
 
-    def __init__(self, *books: Message, last: EquityMarked | None = None, at_ns: int = START_NS) -> None:
+    def __init__(
+        self,
+        *books: Message,
+        last: EquityMarked | None = None,
+        at_ns: int = START_NS,
+        latches: tuple[LatchChanged, ...] = (),
+    ) -> None:
         self.chains, self.ledger, market = Chains(), Ledger(), MarketState()
-        self.keeper = EquityKeeper(self.ledger, Marks(market, self.chains, 15))
+        marks = Marks(market, self.chains, 15, self.ledger.held)
+        self.keeper = EquityKeeper(self.ledger, marks)
         self.ledger.restore([SEED, *books])
-        self.keeper.restore(last, SEED)
+        self.keeper.restore(() if last is None else (last,), SEED, latches)
         self.engine = Engine(TABLE, market, self.chains, self.ledger, self.keeper)
+        self.engine.bus.subscribe(marks.handlers())
         self.engine.start(at_ns)
 
     def quote(self, bid: float | None, ask: float | None, quoted_ns: int, received_ns: int | None = None) -> None:
         received_ns = quoted_ns if received_ns is None else received_ns
         self.chains.quotes[SYMBOL] = OptionQuote(SYMBOL, bid, 1, ask, 1, quoted_ns, received_ns)
+
+    def tell(self, bid: float | None, ask: float | None, at_ns: int, age_s: int = 0) -> None:
+        """Let a quote arrive in a turn."""
+        self.quote(bid, ask, at_ns - age_s * NS, at_ns)
+        list(self.engine.handle(at_ns, chain_quotes()))
 
     def advance(self, at_ns: int) -> list[EquityMarked]:
         turns = self.engine.advance(at_ns)
@@ -65,8 +89,8 @@ def test_a_restart_before_the_first_mark_starts_from_the_seed() -> None:
 
 
 def test_without_seed_and_mark_all_is_unknown() -> None:
-    keeper = EquityKeeper(Ledger(), Marks(MarketState(), Chains(), 15))
-    keeper.restore(None)
+    keeper = EquityKeeper(Ledger(), Marks(MarketState(), Chains(), 15, ()))
+    keeper.restore(())
     view = keeper.view(OPEN_NS)
     assert (view.equity_usd, view.day_start_usd, view.peak_usd, view.realized_today_usd) == (None, None, None, 0)
     opened = SessionOpened(TABLE.sessions[0].date, OPEN_NS, TABLE.sessions[0].close_ns)
@@ -102,22 +126,74 @@ def test_the_day_starts_at_the_opening_equity_when_marks_are_fresh() -> None:
 
 
 def test_a_long_whose_bid_is_gone_keeps_its_last_mark_for_a_minute_and_is_then_unknown() -> None:
-    marks = Marks(MarketState(), (chains := Chains()), 15)
-    chains.quotes[CALL] = OptionQuote(CALL, None, 0, 0.05, 1, START_NS, START_NS)
-    assert marks.mark(CALL, 1, START_NS) is None
-    chains.quotes[CALL] = OptionQuote(CALL, 2.0, 1, 2.2, 1, START_NS, START_NS)
-    assert marks.mark(CALL, 1, START_NS) == (Decimal("2.1"), False)
+    books = Books(*held())
+    books.tell(None, 0.05, START_NS)
+    assert books.view.equity_usd is None
+    # A middle that was old when it arrived is no fresh mark.
+    books.tell(2.0, 2.2, START_NS, age_s=16)
+    books.tell(None, 0.05, START_NS)
+    assert books.view.equity_usd is None
+    books.tell(2.0, 2.2, START_NS)
     for bid, ask in ((None, 0.05), (2.3, 2.2)):
-        chains.quotes[CALL] = OptionQuote(CALL, bid, 0, ask, 1, START_NS + NS, START_NS + NS)
-        assert marks.mark(CALL, 1, START_NS + 60 * NS) == (Decimal("2.1"), True)
-        assert marks.mark(CALL, 1, START_NS + 60 * NS + 1) is None
-    chains.quotes[CALL] = OptionQuote(CALL, 0.0, 1, None, 0, START_NS, START_NS)
-    assert marks.mark(CALL, 1, START_NS) == (Decimal(0), True)
+        books.tell(bid, ask, START_NS + NS)
+        at_60, later = (books.keeper.view(START_NS + 60 * NS + ns) for ns in (0, 1))
+        assert (at_60.equity_usd, at_60.marks_stale, later.equity_usd) == (100_020, 1, None)
+    books.tell(0.0, None, START_NS + NS)
+    assert (books.view.equity_usd, books.view.marks_stale) == (99_600, 1)
+
+
+def test_what_is_bought_has_the_mark_of_its_last_quote_and_what_is_sold_loses_it() -> None:
+    books = Books()
+    books.tell(2.0, 2.2, START_NS)
+    books.ledger.restore([ENTRY, EXIT])
+    books.dispatch(at(START_NS, fill(1, ENTRY, 2, "2.00")))
+    books.tell(None, 2.2, START_NS + NS)
+    assert books.view.equity_usd == 100_020
+    books.dispatch(at(START_NS + NS, fill(2, EXIT, 2, "2.00")))
+    books.dispatch(at(START_NS + NS, fill(3, ENTRY, 2, "2.00")))
+    assert books.view.equity_usd is None
+
+
+def test_a_look_at_the_account_changes_no_decision() -> None:
+    said = []
+    for asking in (False, True):
+        house = House()
+        filled_entry(house)
+        for _ in range(23):
+            house.wait(5)
+            house.quote(CALL, 9.95, 10.0)
+            house.spot(600.0)
+        if asking:
+            house.engine.context().equity  # noqa: B018 - looking is the point
+        house.wait(2)
+        house.quote(CALL, None, 10.0)
+        house.wait(8)
+        house.spot(600.0)
+        house.quote(PUT, 1.98, 2.0)
+        house.quote(CALL, None, 10.0)
+        said.append(house.tell(intent(9, PUT, at_ns=house.at_ns, bid="1.98", ask="2.00")))
+    assert said[0] == said[1]
+    assert len(of(IntentApproved, said[0])) == 1
+
+
+@pytest.mark.parametrize("asks", [(0,), (0, 1, 2, 3)])
+def test_asking_for_the_value_changes_no_later_value(asks: tuple[int, ...]) -> None:
+    values = []
+    for asking in (False, True):
+        books = Books(*held())
+        steps = ((2.0, 2.2, 0), (None, 2.2, 30), (2.3, 2.2, 50), (None, 2.2, 58))
+        for n, (bid, ask, after_s) in enumerate(steps):
+            books.tell(bid, ask, START_NS + after_s * NS)
+            if asking and n in asks:
+                books.keeper.view(START_NS + after_s * NS)
+        values.append([books.keeper.view(START_NS + s * NS) for s in (58, 60, 61, 100)])
+    assert values[0] == values[1]
+    assert [view.equity_usd for view in values[0]] == [100_020, 100_020, None, None]
 
 
 @pytest.mark.parametrize(("vendor_s", "arrival_s"), [(16, 0), (0, 16)])
 def test_a_quote_is_as_old_as_the_older_of_vendor_time_and_arrival(vendor_s: int, arrival_s: int) -> None:
-    marks = Marks(MarketState(), (chains := Chains()), 15)
+    marks = Marks(MarketState(), (chains := Chains()), 15, ())
     times = START_NS - vendor_s * NS, START_NS - arrival_s * NS
     chains.quotes[CALL] = OptionQuote(CALL, 12.0, 1, 20.0, 1, *times)
     assert marks.mark(CALL, 1, START_NS) == (Decimal(12), True)
@@ -155,6 +231,31 @@ def test_a_rebase_waits_for_a_known_equity() -> None:
     fact, later = books.advance(START_NS + 2 * MINUTE_NS)
     assert (fact.kind, fact.peak_equity_usd) == ("rebase", 99_820)
     assert later.kind == "minute"
+
+
+@pytest.mark.parametrize(
+    ("latches", "peak"),
+    [
+        ((), 120_000),
+        ((cleared(),), 100_000),
+        ((cleared(active=True),), 120_000),
+        ((cleared("day_loss"),), 120_000),
+    ],
+)
+def test_a_rebase_that_waits_survives_a_restart(latches: tuple[LatchChanged, ...], peak: int) -> None:
+    last = msgspec.structs.replace(marked(TABLE.sessions[0].date, peak=120_000), at_ns=START_NS - NS)
+    (fact,) = Books(last=last, latches=latches).advance(START_NS)
+    assert (fact.kind, fact.peak_equity_usd) == ("rebase" if peak == 100_000 else "open", peak)
+
+
+def test_a_rebase_that_was_marked_is_not_repeated_by_a_restart() -> None:
+    books = Books(last=marked(TABLE.sessions[0].date, peak=120_000))
+    books.advance(START_NS)
+    (fact,) = books.dispatch(cleared())
+    high = msgspec.structs.replace(fact, kind="minute", peak_equity_usd=Decimal(130_000))
+    again = Books()
+    again.keeper.restore((fact, high), SEED, (cleared(),))
+    assert again.advance(START_NS)[0].peak_equity_usd == 130_000
 
 
 def test_parts_of_an_exit_are_realised_as_they_fill_and_survive_a_restart() -> None:

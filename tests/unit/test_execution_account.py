@@ -38,7 +38,9 @@ class World:
 
     def __init__(self, at_ns: int = OPEN_NS + 30 * MINUTE_NS) -> None:
         market, ledger, chains = MarketState(), Ledger(), Chains()
-        self.engine = Engine(TABLE, market, chains, ledger, EquityKeeper(ledger, Marks(market, chains, 15)))
+        self.engine = Engine(
+            TABLE, market, chains, ledger, EquityKeeper(ledger, Marks(market, chains, 15, ledger.held))
+        )
         self.engine.bus.subscribe(((ChainReadFailed, desk), *AccountReader().handlers()))
         self.at_ns = at_ns
         self.since_ns = 0

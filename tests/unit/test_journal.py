@@ -89,6 +89,36 @@ def test_a_day_reads_back_equal(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "a.oj").stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("snapshot", [0, 1, 199, 200, 201, 1_000])
+def test_an_opening_record_above_the_limit_goes_on_over_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, snapshot: int
+) -> None:
+    path = tmp_path / "a.oj"
+    opened = msgspec.structs.replace(OPENED, snapshot=bytes(n % 251 for n in range(snapshot)))
+    with monkeypatch.context() as limited:
+        limited.setattr(frames, "MAX_PAYLOAD", 200)
+        writer = JournalWriter(path, opened)
+        writer.close()
+        data = path.read_bytes()
+        assert max(end - start for start, end, _ in kinds(data)) <= 8 + 200
+        assert [kind for _, _, kind in kinds(data)].count(frames.OPENED) == 1
+        assert (next(kind for _, _, kind in kinds(data)) == frames.OPENING_PART) == (snapshot > 150)
+        reader = read(path)
+        assert (reader.opened, reader.complete) == (opened, True)
+    # Cut anywhere within it, the opening is lost as by a kill.
+    last = next(end for _, end, kind in kinds(data) if kind == frames.OPENED)
+    for cut in {len(MAGIC), *(start for start, _, _ in kinds(data) if start < last), last - 1}:
+        path.write_bytes(data[:cut])
+        with pytest.raises(OpeningLostError) as lost:
+            JournalReader(path)
+        assert lost.value.damage.torn
+    # Changed with its own checksum made right again, the note of the whole tells.
+    start, end, _ = kinds(data)[0]
+    if snapshot > 300:
+        path.write_bytes(mended(data, end - 5, start, end))
+        assert read(path).damage is not None
+
+
 def test_hashes_hold_the_turns_and_nothing_of_the_process(tmp_path: Path) -> None:
     one = write(tmp_path / "a.oj")
     two = write(tmp_path / "b.oj", JournalOpened("9.9", "paper", "other", T0 + 5, b""), flush_turns=1)

@@ -195,7 +195,9 @@ class World:
         self.fault: Exception | None = None
         self.turns: list[Turn] = []
         market, ledger, chains = MarketState(), Ledger(), Chains()
-        self.engine = Engine(TABLE, market, chains, ledger, EquityKeeper(ledger, Marks(market, chains, 15)))
+        self.engine = Engine(
+            TABLE, market, chains, ledger, EquityKeeper(ledger, Marks(market, chains, 15, ledger.held))
+        )
         others = (Quote, TimerFired, DrainRequested)
         self.engine.bus.subscribe(
             ((ChainReadFailed, self.talker.on_note), *((kind, self.talker.on_other) for kind in others))
@@ -267,8 +269,29 @@ def test_a_failing_commit_sends_nothing_and_ends_the_run() -> None:
         world.store.fault = StoreError("disk full")
         with pytest.raises(StoreError, match="disk full"):
             await world.paced(Exchange([end()]))
-        assert world.trace == ["begin go"]
+        # Nothing left, and the input is on record without its outputs.
+        assert world.trace == ["begin go", f"input {world.engine.seq}"]
         assert world.turns == []
+
+    play(work)
+
+
+def test_an_input_that_breaks_the_core_is_on_record_and_one_that_it_refuses_is_not() -> None:
+    async def work(loop: VirtualLoop) -> None:
+        world = World(loop)
+
+        def broken(_message: Message, _context: Context) -> Iterable[Message]:
+            raise InvariantError("broken")
+
+        world.engine.bus.subscribe(((Quote, broken),))
+        list(world.engine.advance(T0))
+        world.inbox.put(Source.STOCK, quote())
+        with pytest.raises(InvariantError, match="broken"):
+            await world.paced(Exchange([end()]))
+        assert world.trace == [f"input {world.engine.seq}"]
+        with pytest.raises(InvariantError, match="after one at"):
+            await world.daemon._perform(world.engine.handle(T0 - 1, note("late")))
+        assert world.trace == [f"input {world.engine.seq}"]
 
     play(work)
 

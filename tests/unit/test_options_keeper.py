@@ -18,6 +18,7 @@ from oracle.core.messages import (
     LedgerSeeded,
     ListedContract,
     Message,
+    OptionsWanted,
     OrderFilled,
     Purpose,
     Quote,
@@ -64,15 +65,18 @@ def bought(symbol: str, n: int = 1, side: Side = Side.BUY, contracts: int = 1) -
 class World:
     """A real engine with the keeper; ``held`` contracts are in the restored ledger."""
 
-    def __init__(self, limit: int = 40, held: tuple[str, ...] = (), **ahead: int) -> None:
+    def __init__(
+        self, limit: int = 40, held: tuple[str, ...] = (), on_demand: tuple[str, ...] = (), **ahead: int
+    ) -> None:
         self.ledger, market, chains = Ledger(), MarketState(), Chains()
+        chains.spots["SPY"] = 600.0
         books: list[Message] = [LedgerSeeded(Decimal(100_000), Decimal(100_000), EARLY_NS)]
         for n, symbol in enumerate(held):
             books.extend(bought(symbol, 100 + n))
         self.ledger.restore(books)
-        equity = EquityKeeper(self.ledger, Marks(market, chains, 15))
+        equity = EquityKeeper(self.ledger, Marks(market, chains, 15, self.ledger.held))
         self.engine = Engine(TABLE, market, chains, self.ledger, equity)
-        self.keeper = ChainKeeper(ahead or {"SPY": 0}, limit)
+        self.keeper = ChainKeeper(ahead or {"SPY": 0}, limit, on_demand)
         self.engine.bus.subscribe(self.keeper.handlers())
         self.engine.start(EARLY_NS)
         self.at_ns = EARLY_NS
@@ -162,6 +166,33 @@ def test_legs_held_before_a_restart_are_subscribed() -> None:
     symbols = world.subscribed(world.tell(listing()))
     assert far in symbols
     assert len(symbols) <= 10
+
+
+def test_what_is_held_of_a_chain_on_demand_is_listed_and_watched_after_a_restart() -> None:
+    far = occ(629)
+    world = World(limit=10, held=(far,), on_demand=("SPY", "QQQ"), SPY=0, QQQ=0)
+    assert world.spot(500.0, "QQQ") == []
+    assert one(ReadChain, world.spot(600.0)).underlying == "SPY"
+    # No strategy wants the chain: what is held is all that is subscribed, wherever spot goes.
+    assert world.subscribed(world.tell(listing())) == (far,)
+    assert world.spot(628.0) == []
+
+
+def test_what_is_held_of_a_chain_on_demand_is_listed_again_the_next_session() -> None:
+    tomorrow = occ(600, DATES[1])
+    world = World(limit=10, on_demand=("SPY",), SPY=1)
+    assert world.spot(600.0) == []
+    assert one(ReadChain, world.tell(OptionsWanted("any", "SPY", True))).date == DATES[0]
+    world.tell(listing(expiries=DATES[:2]))
+    world.buy(tomorrow)
+    assert world.subscribed(world.tell(OptionsWanted("any", "SPY", False))) == (tomorrow,)
+    asked = one(ReadChain, world.spot(601.0, after_s=24 * 3600))
+    assert asked.date == DATES[1]
+    world.tell(listing(date=DATES[1]))
+    order, fill = bought(tomorrow, 2, Side.SELL)
+    world.ledger.on_submit(order, world.engine.context())
+    assert world.subscribed(world.tell(fill)) == ()
+    assert world.spot(640.0) == []
 
 
 def test_more_legs_than_the_limit_never_exceed_it() -> None:

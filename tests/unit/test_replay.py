@@ -1,5 +1,6 @@
 """A journal made by a real core from a scripted morning, replayed whole, wrong, cut, changed and by another build."""
 
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
-from oracle import opening
+from oracle import __version__, opening
 from oracle.app import build_core, load_strategies
 from oracle.cli.root import app
 from oracle.config import Config
@@ -350,6 +351,23 @@ def test_a_journal_without_settings_says_who_can_replay_it(tmp_path: Path, turns
     other = msgspec.structs.replace(opened(), config=b'{"no_such": 1}')
     with pytest.raises(ConfigurationError, match="no_such is not one of this build"):
         check(write(tmp_path / "c.oj", turns, record=other))
+
+
+def test_the_build_is_named_by_what_decides_and_by_its_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "oracle"
+    shutil.copytree(Path(opening.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    known = {opening.source_hash(package)}
+    assert opening.build_name().startswith(f"{__version__}+{opening.source_hash(package)[:12]} (msgspec ")
+    for name in ("app.py", "config.py", "core/equity.py", "risk/limits.py"):
+        (package / name).write_text((package / name).read_text() + "# changed\n")
+        assert opening.source_hash(package) not in known
+        known.add(opening.source_hash(package))
+    (package / "monitor.py").write_text("")
+    assert opening.source_hash(package) in known
+    monkeypatch.setattr(opening, "version", lambda name: f"of {name}")
+    assert opening.build_name.__wrapped__().endswith(" (msgspec of msgspec, numpy of numpy, scipy of scipy)")
 
 
 def test_another_build_or_strategy_is_noted(tmp_path: Path, turns: Turns) -> None:
