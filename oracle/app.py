@@ -149,7 +149,7 @@ def build_core(config: Config, table: SessionTable, loaded: Loaded, strategies: 
             orders=loaded.submits, advanced=loaded.order_events, fills=loaded.fills, ended=loaded.order_ends,
             intents=loaded.intents, opened=loaded.opened, closed=loaded.closed, plans=loaded.phases,
             exits=loaded.triggered, latches=loaded.latches, submitted_ns=loaded.submitted_ns,
-            foreign=loaded.foreign, settled=loaded.settled,
+            foreign=loaded.foreign, settled=loaded.settled, answers=loaded.operator,
             advanced_ns=loaded.advanced_ns,
         )
     )  # fmt: skip

@@ -13,6 +13,7 @@ import structlog
 from oracle.core.engine import Turn
 from oracle.core.messages import (
     AccountReported,
+    CashCorrected,
     DrainRequested,
     ExitTriggered,
     FeedChanged,
@@ -125,6 +126,11 @@ TABLE: dict[type[Message], tuple[str, str, Callable[[Any], Fields]]] = {
         "position_adopted",
         "warning",
         lambda m: {"request_id": m.request_id, "order_id": m.order.order_id, "symbol": m.order.symbol},
+    ),
+    CashCorrected: (
+        "cash_corrected",
+        "warning",
+        lambda m: {"request_id": m.request_id, "symbol": m.symbol, "amount_usd": str(m.amount_usd), "who": m.who},
     ),
     ForeignExecution: (
         "foreign_execution",

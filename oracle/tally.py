@@ -13,6 +13,7 @@ from typing import Any
 from oracle.core.engine import Turn
 from oracle.core.messages import (
     Bar,
+    CashCorrected,
     EquityMarked,
     FeeCharged,
     IntentApproved,
@@ -95,9 +96,8 @@ class Tally:
             case OrderFilled():
                 self.fills += 1
                 self.fees_broker_usd += message.fees_broker_usd
-            case FeeCharged() if not message.in_opening_cash:
-                self.fees_broker_usd += message.amount_usd
-                self.realized_pnl_usd -= message.amount_usd
+            case FeeCharged() | CashCorrected():
+                self._count_cash(message)
             case TradeOpened():
                 self.open_trades[message.trade_id] = message
             case TradeClosed():
@@ -117,6 +117,13 @@ class Tally:
             case NoSignal() | NoData():
                 word = message.reason if isinstance(message, NoSignal) else f"no data: {message.what}"
                 self.reasons[message.strategy, message.symbol] = word
+
+    def _count_cash(self, message: FeeCharged | CashCorrected) -> None:
+        if isinstance(message, CashCorrected):
+            self.realized_pnl_usd += message.amount_usd
+        elif not message.in_opening_cash:
+            self.fees_broker_usd += message.amount_usd
+            self.realized_pnl_usd -= message.amount_usd
 
     def figures(self) -> dict[str, Any]:
         """The summary as JSON-able values: counts, and dollars as text with exact cents."""

@@ -29,11 +29,16 @@ WaitOption = Annotated[
 ]
 
 
+class NoDaemonError(RemoteError):
+    """Nothing listens on the control socket."""
+
+
 def ask_daemon(state: Path, ask: "Ask", why: str, wait_s: float) -> "ControlAnswer":
     """Send one request and wait for its answer.
 
     Raises:
-        RemoteError: no daemon answers there.
+        NoDaemonError: no daemon answers there.
+        RemoteError: it did not answer in time.
         ConfigurationError: the socket may not be used, or the daemon cannot read the request.
     """
     import msgspec
@@ -51,7 +56,7 @@ def ask_daemon(state: Path, ask: "Ask", why: str, wait_s: float) -> "ControlAnsw
                 answer = heard.readline()
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
         fix = f"start it with: oracle run --state {state}, or name its folder with --state"
-        raise RemoteError(f"no daemon answers at {path}; {fix}") from None
+        raise NoDaemonError(f"no daemon answers at {path}; {fix}") from None
     except PermissionError:
         raise ConfigurationError("--state", f"{path} is another user's", "run as the daemon's user") from None
     except (TimeoutError, OSError) as error:
@@ -151,7 +156,10 @@ def flatten(
     from oracle.core.control import Flatten
 
     if not direct:
-        show(ask_daemon(state, Flatten(), why, wait), json)
+        try:
+            show(ask_daemon(state, Flatten(), why, wait), json)
+        except NoDaemonError as error:
+            raise RemoteError(f"{error}; to close the whole account without it: oracle flatten --direct") from None
         return
     import asyncio
 

@@ -1,8 +1,9 @@
 """Positions, cash and round trips: a fold over fills and nothing else.
 
 Inputs: LedgerSeeded, SubmitOrder (what a fill belongs to), OrderFilled, OrderClosed, ExitTriggered (why it ended),
-fees of AccountReported. Outputs: TradeOpened, TradeClosed, FeeCharged. Invariants: cash = opening cash - sum(side x
-contracts x price x multiplier) - fees; an execution counts once; a trade closes when its entry is over and it is flat.
+fees of AccountReported, CashCorrected. Outputs: TradeOpened, TradeClosed, FeeCharged. Invariants: cash = opening cash -
+sum(side x contracts x price x multiplier) - fees + corrections; an execution counts once; a trade closes when its entry
+is over and it is flat.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -14,6 +15,7 @@ from oracle.core.errors import InvariantError, ProtocolError
 from oracle.core.instruments import multiplier
 from oracle.core.messages import (
     AccountReported,
+    CashCorrected,
     ExitPlan,
     ExitTriggered,
     FeeCharged,
@@ -127,6 +129,7 @@ class Ledger:
             (ExitTriggered, self.on_exit_triggered),
             (AccountReported, self.on_account),
             (FeeCharged, self.on_fee),
+            (CashCorrected, self.on_corrected),
         )
 
     def restore(self, books: Iterable[Message]) -> None:
@@ -145,6 +148,8 @@ class Ledger:
                     self._note_exit(message)
                 case FeeCharged():
                     self._charge(message)
+                case CashCorrected():
+                    self._correct(message)
                 case _:
                     pass
 
@@ -206,6 +211,17 @@ class Ledger:
             raise ProtocolError("ledger: a fee before the opening cash is known")
         self._cash_usd -= fee.amount_usd
         self._realize(fee.at_ns, -fee.amount_usd)
+
+    def on_corrected(self, correction: CashCorrected, _context: Context) -> Iterable[Message]:
+        """Book what a round trip of others left, which an operator has taken over."""
+        self._correct(correction)
+        return ()
+
+    def _correct(self, correction: CashCorrected) -> None:
+        if self._cash_usd is None:
+            raise ProtocolError("ledger: a correction before the opening cash is known")
+        self._cash_usd += correction.amount_usd
+        self._realize(correction.at_ns, correction.amount_usd)
 
     def on_filled(self, fill: OrderFilled, _context: Context) -> Iterable[Message]:
         """Book an execution: cash, position, trade.

@@ -667,6 +667,21 @@ class PositionAdopted(Message, frozen=True):
     covers: tuple[str, ...]
 
 
+class CashCorrected(Message, frozen=True):
+    """What others bought and sold again in one instrument, as the cash that it left. Durable; the ledger folds it.
+
+    ``who`` asked for it and ``why``; ``covers`` are the broker's execution ids that are settled by this.
+    """
+
+    request_id: str
+    symbol: str
+    amount_usd: Decimal
+    who: str
+    why: str
+    covers: tuple[str, ...]
+    at_ns: int
+
+
 class OperatorAnswered(Message, frozen=True):
     """What a request came to, in words and plain values. Durable. ``done`` False: its confirmation follows."""
 

@@ -38,7 +38,7 @@ class Labels(msgspec.Struct, frozen=True):
     strategy: Sequence[str] = ()
     rule: Sequence[str] = ()
     latch: Sequence[str] = (
-        *("day_loss", "loss_streak", "drawdown", "strategy_failed"), *("operator", "strategy_disabled"),
+        *("day_loss", "loss_streak", "drawdown", "strategy_failed"), *("operator", "flatten", "strategy_disabled"),
     )  # fmt: skip
     exit_rule: Sequence[str] = (
         "target", "scale_out", "stop", "breakeven", "underlying_target", "underlying_stop", "flat",

@@ -14,11 +14,12 @@ import msgspec
 
 from oracle.core.control import AdoptPosition
 from oracle.core.errors import RemoteError
-from oracle.core.instruments import CONTRACT_MULTIPLIER, OptionContract, parse_occ
+from oracle.core.instruments import CONTRACT_MULTIPLIER, OptionContract, multiplier, parse_occ
 from oracle.core.messages import (
     ADOPTED,
     AccountReported,
     BrokerPosition,
+    CashCorrected,
     ExitPlan,
     ExitTriggered,
     ForeignExecution,
@@ -38,11 +39,14 @@ from oracle.core.messages import (
 )
 from oracle.core.money import CENT, MICROS, ZERO
 from oracle.core.ports import Context, TradeView
+from oracle.core.sessions import MINUTE_NS
 from oracle.risk.book import OrderBook
 from oracle.risk.facts import listed_contract
 
 OPERATOR = "operator"
 MICRO = Decimal(1) / MICROS
+# An agreement covers what was heard this long before it: the account that was compared is no older.
+COVERED_NS = MINUTE_NS
 
 
 @dataclass(slots=True)
@@ -51,11 +55,17 @@ class Foreign:
 
     unsettled: dict[str, ForeignExecution] = field(default_factory=dict)
     _settled: set[str] = field(default_factory=set)
+    _heard_ns: dict[str, int] = field(default_factory=dict)
 
-    def heard(self, execution: ForeignExecution) -> None:
-        """Remember one that is not settled."""
+    def heard(self, execution: ForeignExecution, at_ns: int) -> None:
+        """Remember one that is not settled. ``at_ns`` 0: before a restart."""
         if execution.execution_id not in self._settled:
             self.unsettled[execution.execution_id] = execution
+            self._heard_ns[execution.execution_id] = at_ns
+
+    def agreed(self, at_ns: int) -> None:
+        """Ledger and broker agree, so what was heard long enough before needs no adoption any more."""
+        self.settle([name for name in self.unsettled if self._heard_ns[name] <= at_ns - COVERED_NS])
 
     def seeded(self, report: AccountReported | None) -> None:
         """The opening cash holds what was heard before, and what the report told that it came from."""
@@ -67,6 +77,7 @@ class Foreign:
         for execution_id in execution_ids:
             self._settled.add(execution_id)
             self.unsettled.pop(execution_id, None)
+            self._heard_ns.pop(execution_id, None)
 
     def of(self, symbol: str) -> tuple[ForeignExecution, ...]:
         """What is unsettled in one contract, in the order in which it was heard."""
@@ -74,7 +85,10 @@ class Foreign:
 
 
 class Adoption(msgspec.Struct, frozen=True):
-    """One contract's adoption. ``ends`` is the trade of ours that others have closed, in whole or in part."""
+    """One contract's adoption. ``ends`` is the trade of ours that others have closed, in whole or in part.
+
+    ``cash_usd``: no trade is made, this is what a round trip of others has left.
+    """
 
     symbol: str
     underlying: str
@@ -82,6 +96,13 @@ class Adoption(msgspec.Struct, frozen=True):
     sells: tuple[ForeignExecution, ...]
     plan: ExitPlan | None
     ends: TradeView | None
+    cash_usd: Decimal | None = None
+
+    @property
+    def closes(self) -> bool:
+        """Whether what others sold leaves nothing of its trade open."""
+        held = sum(int(e.qty) for e in self.buys) if self.ends is None else self.ends.contracts_open
+        return sum(int(e.qty) for e in self.sells) >= held
 
     @property
     def covers(self) -> tuple[str, ...]:
@@ -117,14 +138,20 @@ def plan_adoption(
     Args:
         at_broker: the position that the broker's newest report shows, signed.
     """
-    try:
-        contract = parse_occ(symbol)
-    except RemoteError:
-        return f"{symbol}: only single options can be adopted, their stop is judged on option quotes; close it instead"
-    if any(e.qty != int(e.qty) for e in executions):
-        return f"{symbol}: a fraction of a contract cannot be adopted"
+    contract = _option(symbol)
+    fraction = any(e.qty != int(e.qty) for e in executions)
     held = context.ledger.position(symbol)
     net = sum((e.side.sign * e.qty for e in executions), ZERO)
+    buys = tuple(e for e in executions if e.side is Side.BUY)
+    sells = tuple(e for e in executions if e.side is Side.SELL)
+    if (contract is None or fraction) and executions and held == net == at_broker == 0:
+        left = -sum((e.side.sign * e.qty * e.price_usd for e in executions), ZERO) * multiplier(symbol)
+        return Adoption(symbol, symbol, buys, sells, None, None, left.quantize(MICRO))
+    if contract is None:
+        text = "only single options can be adopted, their stop is judged on option quotes"
+        return f"{symbol}: {text}; close it at the broker and adopt again: what is over is booked as cash"
+    if fraction:
+        return f"{symbol}: a fraction of a contract cannot be adopted; close it at the broker and adopt again"
     if not executions and at_broker == held:
         return f"{symbol}: nothing to adopt, ledger and broker both have {held}"
     if held + net != at_broker:
@@ -132,8 +159,6 @@ def plan_adoption(
         return f"{symbol}: {at_broker} at the broker, but {known}; wait for the next report and try again"
     if any(record.order.symbol == symbol for record in book.working.values()):
         return f"{symbol}: an order of ours is working on it; wait for its end"
-    buys = tuple(e for e in executions if e.side is Side.BUY)
-    sells = tuple(e for e in executions if e.side is Side.SELL)
     trades = [t for t in context.ledger.open_trades() if t.symbol == symbol]
     if trades:
         if buys or len(trades) > 1 or -net > trades[0].contracts_open:
@@ -150,6 +175,13 @@ def plan_adoption(
     # A round trip that is over needs no time to be flat, but a trade has a plan.
     plan = plan or ExitPlan(None, ask.stop_fraction, None, None, None, 1, context.at_ns)
     return Adoption(symbol, contract.root, buys, sells, plan, None)
+
+
+def _option(symbol: str) -> OptionContract | None:
+    try:
+        return parse_occ(symbol)
+    except RemoteError:
+        return None
 
 
 def _plan(contract: OptionContract, ask: AdoptPosition, context: Context) -> ExitPlan | None:
@@ -202,6 +234,12 @@ def books(wish: AdoptWish, entries: Mapping[str, SubmitOrder], make: Maker, cont
     """Everything that an adoption puts into the books; ``make`` is the gate's, which alone makes orders."""
     out: list[Message] = []
     for one in wish.adoptions:
+        if one.cash_usd is not None:
+            ask = wish.request
+            out.append(
+                CashCorrected(ask.request_id, one.symbol, one.cash_usd, ask.who, ask.why, one.covers, context.at_ns)
+            )
+            continue
         if one.ends is None:
             entry = make(wish, one, None, context)
             intent, approved = decision(wish.request, one, entry, context)
@@ -211,7 +249,8 @@ def books(wish: AdoptWish, entries: Mapping[str, SubmitOrder], make: Maker, cont
             entry = entries[one.ends.trade_id]
         if one.sells:
             leave = make(wish, one, entry, context)
-            out.append(ExitTriggered(entry.trade_id, OPERATOR, "sold by others", "adopted", Purpose.FORCED))
+            if one.closes:  # of a part it would tell a restart to sell the rest
+                out.append(ExitTriggered(entry.trade_id, OPERATOR, "sold by others", "adopted", Purpose.FORCED))
             out.append(PositionAdopted(wish.request.request_id, None, None, leave, _ids(one.sells)))
             out += past(leave, one.sells, context.at_ns)
     return out

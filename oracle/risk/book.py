@@ -22,6 +22,7 @@ from oracle.core.messages import (
 )
 from oracle.core.money import ZERO
 from oracle.core.sessions import MINUTE_NS, NS
+from oracle.risk.stored import Stored
 
 # The broker's report may be this much older than its arrival; premium committed since then is not in it yet.
 REPORT_LAG_NS = 5 * NS
@@ -82,6 +83,24 @@ class OrderBook:
         self.working[order.order_id] = Working(order)
         if order.purpose is Purpose.ENTRY:
             self.entries[order.trade_id] = order
+
+    def rebuild(self, stored: Stored) -> None:
+        """Take over what the store gives back after a restart."""
+        ended = {end.order_id for end in stored.ended}
+        for order in stored.orders:
+            self.restore(order)
+        for fill in stored.fills:
+            self.filled(fill)
+        for end in stored.ended:
+            self.closed(end)
+        for step in stored.advanced:
+            if step.order_id not in ended:
+                self.advanced(step, 0)
+        times = zip(stored.orders, stored.submitted_ns, strict=False)
+        self.recall(tuple(times), zip(stored.advanced, stored.advanced_ns, strict=False), stored.ended)
+        self.decided.update(intent.intent_id for intent in stored.intents)
+        for opened in stored.opened:
+            self.trade_opened(opened)
 
     def filled(self, fill: OrderFilled) -> None:
         """Shrink what may still fill."""

@@ -64,7 +64,7 @@ class Watch:
     """What is remembered of one open trade. ``wanted`` is the strongest exit that is due.
 
     ``refused_ns``: when an exit order was refused, while no account report has been seen since; ``backoff_ns``: when
-    the next may leave once one has.
+    the next may leave once one has. ``kept``: the stop that an exit without a plan has taken the place of.
     """
 
     trade_id: str
@@ -73,6 +73,7 @@ class Watch:
     breakeven: bool = False
     scaled_out: bool = False
     wanted: Trigger | None = None
+    kept: Trigger | None = None
     order_id: str | None = None
     next_try_ns: int = 0
     retry_timer_ns: int = 0
@@ -200,6 +201,19 @@ class Exits:
         trade = context.ledger.trade(watch.trade_id)
         return [] if trade is None else self._act(watch, trade, trigger, context)
 
+    def release(self, rule: str, context: Context) -> list[Message | ExitWish]:
+        """No longer want the exits that a rule has forced; an order that works goes on, and plans are judged again."""
+        out: list[Message | ExitWish] = []
+        for watch in self.watches.values():
+            if watch.wanted is None or watch.wanted.rule != rule:
+                continue
+            kept, watch.wanted, watch.kept = watch.kept, None, None
+            if kept is not None:
+                self._want(watch, kept)
+                out.append(ExitTriggered(watch.trade_id, kept.rule, kept.observed, kept.limit, kept.purpose))
+            out += self.judge(watch, context)
+        return out
+
     def order_made(self, trade_id: str, order_id: str, at_ns: int) -> None:
         """Remember the exit order that the gate made."""
         watch = self.watches[trade_id]
@@ -267,6 +281,8 @@ class Exits:
     def _want(self, watch: Watch, trigger: Trigger) -> bool:
         if watch.wanted is not None and RANK[trigger.purpose] <= RANK[watch.wanted.purpose]:
             return False
+        if watch.wanted is not None and watch.wanted.purpose is not Purpose.TARGET:
+            watch.kept = watch.wanted
         watch.wanted = trigger
         return True
 

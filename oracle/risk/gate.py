@@ -31,6 +31,7 @@ from oracle.core.messages import (
     OrderType,
     Purpose,
     Quote,
+    ReadAccount,
     Reconciled,
     Refusal,
     SessionOpened,
@@ -53,7 +54,8 @@ from oracle.risk.facts import House, Memory, assemble, money, ticks_of
 from oracle.risk.halts import OF_A_STRATEGY, Halts
 from oracle.risk.ladder import build_ladder, market_ladder, total_s
 from oracle.risk.names import Names
-from oracle.risk.operator import Operator, Step, answered
+from oracle.risk.operator import Operator, Step
+from oracle.risk.requests import answered
 from oracle.risk.rules import broken
 from oracle.risk.sheet import RiskFacts
 from oracle.risk.sizing import Size, planned_usd, premium_usd, size
@@ -103,6 +105,7 @@ class Gate:
             (OperatorRequested, self.on_operator_requested),
             (TradeEvaluated, self.on_trade_evaluated),
             (LedgerSeeded, self.on_ledger_seeded),
+            (ReadAccount, self.on_read_account),
         )
 
     @property
@@ -117,25 +120,10 @@ class Gate:
 
     def restore(self, stored: Stored) -> None:
         """Rebuild state from stored facts; timers follow with the first FeedChanged or SessionOpened."""
-        book = self._book
-        ended = {end.order_id for end in stored.ended}
-        for order in stored.orders:
-            book.restore(order)
-        for fill in stored.fills:
-            book.filled(fill)
-        for end in stored.ended:
-            book.closed(end)
-        for step in stored.advanced:
-            if step.order_id not in ended:
-                book.advanced(step, 0)
-        times = zip(stored.orders, stored.submitted_ns, strict=False)
-        book.recall(tuple(times), zip(stored.advanced, stored.advanced_ns, strict=False), stored.ended)
-        book.decided.update(intent.intent_id for intent in stored.intents)
-        for opened in stored.opened:
-            book.trade_opened(opened)
+        self._book.rebuild(stored)
         self._halts.restore(stored.latches, stored.closed)
-        self._exits.restore(stored.opened, stored.closed, stored.plans, stored.exits)
-        self._operator.restore(stored.foreign, stored.settled)
+        self._exits.restore(stored.opened, stored.closed, stored.plans, self._operator.standing(stored.exits))
+        self._operator.restore(stored.foreign, stored.settled, stored.answers)
 
     # ---------------------------------------------------------------------------------------------------- entries
 
@@ -301,9 +289,10 @@ class Gate:
         self._book.advanced(step, context.at_ns)
         return NOTHING
 
-    def on_order_filled(self, fill: OrderFilled, _context: Context) -> Iterable[Message]:
+    def on_order_filled(self, fill: OrderFilled, context: Context) -> Iterable[Message]:
         """Shrink what is still working."""
         self._book.filled(fill)
+        self._operator.filled_ns = context.at_ns
         return NOTHING
 
     def on_order_closed(self, end: OrderClosed, context: Context) -> Iterable[Message]:
@@ -337,15 +326,16 @@ class Gate:
         """After a restart this is the first thing heard: arm timers, and take back entries that a latch forbids."""
         halts, halted = self._halts, self._halts.state is not TradingState.ACTIVE
         records = [w for w in self._book.entering() if halted or halts.barred(w.order.strategy)]
-        return (*self._exits.arm(context), *self._book.cancel(records, "latched"))
+        steps = self._operator.on_start(context)
+        return (*self._exits.arm(context), *self._book.cancel(records, "latched"), *self._make_orders(steps, context))
 
     def on_strategy_failed(self, failed: StrategyFailed, context: Context) -> Iterable[Message]:
         """Halt a strategy that raised; its exits go on."""
         return self._halts.on_strategy_failed(failed, context.at_ns)
 
-    def on_foreign_execution(self, execution: ForeignExecution, _context: Context) -> Iterable[Message]:
+    def on_foreign_execution(self, execution: ForeignExecution, context: Context) -> Iterable[Message]:
         """Somebody else traded: no entries until a reconcile agrees."""
-        self._operator.foreign.heard(execution)
+        self._operator.foreign.heard(execution, context.at_ns)
         self._foreign = execution.execution_id
         return NOTHING
 
@@ -374,6 +364,11 @@ class Gate:
     def on_ledger_seeded(self, _seed: LedgerSeeded, _context: Context) -> Iterable[Message]:
         """What others executed before is in the opening cash."""
         self._operator.on_seeded()
+        return NOTHING
+
+    def on_read_account(self, _read: ReadAccount, _context: Context) -> Iterable[Message]:
+        """Count reads that are under way: an answer to an earlier one proves nothing to whoever asks now."""
+        self._operator.reading += 1
         return NOTHING
 
     def on_trade_evaluated(self, told: TradeEvaluated, context: Context) -> Iterable[Message]:

@@ -26,6 +26,8 @@ DAY_LOSS: Final = "day_loss"
 LOSS_STREAK: Final = "loss_streak"
 DRAWDOWN: Final = "drawdown"
 OPERATOR: Final = "operator"
+# While it stands every strategy's trade that is open or opens is closed at once; it halts on its own as well.
+FLATTEN: Final = "flatten"
 STRATEGY_FAILED: Final = "strategy_failed:"
 STRATEGY_DISABLED: Final = STRATEGY_DISABLED_LATCH
 # Latches that concern one strategy and leave the account alone.
@@ -38,6 +40,7 @@ LATCH_STATES: Final[Mapping[str, TradingState]] = MappingProxyType(
         LOSS_STREAK: TradingState.REDUCING,
         DRAWDOWN: TradingState.HALTED,
         OPERATOR: TradingState.HALTED,
+        FLATTEN: TradingState.HALTED,
     }
 )
 

@@ -2,12 +2,12 @@
 
 Inputs: OperatorRequested, account reports, reconciles, its own timer. Outputs: latches, forced exits, account reads,
 adoptions for the gate to turn into orders, and OperatorAnswered. Invariants: a halt is never hindered; "confirmed" is
-said only of what a broker's report shows; every request gets exactly one answer that is done.
+said only of what a report shows that was read after the request; every request gets exactly one answer that is done,
+after a restart if need be; what acts or waits is on record before its first effect leaves.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Final
 
 from oracle.core.control import (
@@ -20,11 +20,10 @@ from oracle.core.control import (
     Switch,
     action_of,
 )
-from oracle.core.instruments import multiplier
 from oracle.core.messages import (
     AccountReported,
+    ExitTriggered,
     ForeignExecution,
-    LedgerSeeded,
     Message,
     OperatorAnswered,
     OperatorRequested,
@@ -36,48 +35,32 @@ from oracle.core.messages import (
     TimerFired,
     TradeOpened,
 )
-from oracle.core.money import ZERO
 from oracle.core.ports import Context
 from oracle.core.sessions import MINUTE_NS, NS
-from oracle.risk.adoption import MICRO, Adoption, AdoptWish, Foreign, opening, plan_adoption
-from oracle.risk.book import OrderBook
+from oracle.risk.adoption import AdoptWish, Foreign
+from oracle.risk.book import REPORT_LAG_NS, OrderBook
 from oracle.risk.exits import Exits, ExitWish, Watch
-from oracle.risk.halts import DAY_LOSS, OPERATOR, STRATEGY_DISABLED, Halts
+from oracle.risk.halts import DAY_LOSS, FLATTEN, OPERATOR, STRATEGY_DISABLED, Halts
 from oracle.risk.pictures import Picture, is_ours, records
+from oracle.risk.requests import Pending, answered, interrupted, is_flatten, left_undone, poll_ns
+from oracle.risk.takeover import Takeover, take_everything, take_executions
 from oracle.risk.triggers import Trigger
 
 POLL_TIMER: Final = "operator:poll"
-POLL_NS: Final = NS // 2
 GIVE_UP_NS: Final = 10 * NS
 FLAT_GIVE_UP_NS: Final = 60 * NS
 LOOK_BACK_NS: Final = 10 * MINUTE_NS
-NO_PRICE: Final = "the broker's equity or cash is unknown; try again"
 
 
 Step = Message | ExitWish | AdoptWish
 
 
 @dataclass(slots=True)
-class Pending:
-    """A request that waits for the broker's records. ``asked_at`` counts the reports seen when a read was asked for."""
-
-    request: OperatorRequested
-    deadline_ns: int
-    asked_at: int | None = None
-    adopted: bool = False
-
-
-def answered(
-    request: OperatorRequested, at_ns: int, ok: bool, text: str, facts: Picture | None = None, done: bool = True
-) -> OperatorAnswered:
-    """Build an answer."""
-    action = action_of(request.ask)
-    return OperatorAnswered(request.request_id, action, request.who, request.why, ok, done, text, facts or {}, at_ns)
-
-
-@dataclass(slots=True)
 class Operator:
-    """The gate's part that serves people. ``token`` begins every order id of ours; ``strategies`` are configured."""
+    """The gate's part that serves people. ``token`` begins every order id of ours; ``strategies`` are configured.
+
+    ``reading`` counts the account reads whose report has not come, ``filled_ns`` is the time of our last fill.
+    """
 
     book: OrderBook
     halts: Halts
@@ -85,15 +68,37 @@ class Operator:
     token: str
     strategies: tuple[str, ...]
     foreign: Foreign = field(default_factory=Foreign)
+    reading: int = 0
+    filled_ns: int = 0
     _pending: list[Pending] = field(default_factory=list)
+    _undone: list[OperatorAnswered] = field(default_factory=list)
     _report: AccountReported | None = None
-    _reports: int = 0
 
-    def restore(self, foreign: Iterable[ForeignExecution], settled: Iterable[str]) -> None:
-        """Rebuild what is known of others' executions."""
+    def restore(
+        self, foreign: Iterable[ForeignExecution], settled: Iterable[str], answers: Iterable[OperatorAnswered] = ()
+    ) -> None:
+        """Rebuild what is known of others' executions, and which requests were left without their last answer."""
         self.foreign.settle(settled)
         for execution in foreign:
-            self.foreign.heard(execution)
+            self.foreign.heard(execution, 0)
+        self._undone = left_undone(answers)
+
+    def standing(self, exits: Sequence[ExitTriggered]) -> list[ExitTriggered]:
+        """The exits that are still wanted: those of a flatten only as long as its latch is set."""
+        return [exit_ for exit_ in exits if exit_.rule != OPERATOR or FLATTEN in self.halts.active]
+
+    def on_start(self, context: Context) -> list[Step]:
+        """After a restart: answer what was left undone, and go on with a flatten."""
+        undone, self._undone = self._undone, []
+        out: list[Step] = []
+        for early in undone:
+            stands = is_flatten(early.action) and FLATTEN in self.halts.active
+            out.append(interrupted(early, context.at_ns, stands))
+        for watch in tuple(self.exits.watches.values()):
+            trade = context.ledger.trade(watch.trade_id)
+            if trade is not None and trade.strategy != OPERATOR and watch.wanted is None:
+                out += self._force(watch, context)
+        return out
 
     # ------------------------------------------------------------------------------------------------- requests
 
@@ -106,47 +111,62 @@ class Operator:
             case Flatten():
                 return self._flatten(request, context)
             case Resume(latch=latch):
-                return self._resume(request, latch, at_ns)
+                return self._resume(request, latch, context)
             case Switch(strategy=strategy, enabled=enabled):
                 return self._switch(request, strategy, enabled, at_ns)
-            case Reconcile() | AdoptPosition():
-                return self._wait(request, GIVE_UP_NS, context)
+            case AdoptPosition(symbols=symbols):
+                other = next((p for p in self._pending if isinstance(p.request.ask, AdoptPosition)), None)
+                if other is not None:
+                    text = f"an adoption by {other.request.who} is under way; try again when it has been answered"
+                    return [answered(request, at_ns, False, text)]
+                return self._begin(request, f"looking what there is to adopt in {', '.join(symbols)}", context)
+            case Reconcile():
+                return self._begin(request, "reading the account", context)
             case AdoptOrder(client_order_id=name):
                 orders = () if self._report is None else self._report.open_orders
                 others = [o.client_order_id for o in orders if not is_ours(o.client_order_id, self.token)]
                 if name not in others:
                     text = f"no open order {name} of others is known; open are: {', '.join(others) or 'none'}"
                     return [answered(request, at_ns, False, text, {"orders": others})]
-                return self._wait(request, GIVE_UP_NS, context)
+                return self._begin(request, f"asking the broker to cancel {name}", context)
             case _:
                 return []  # the runner evaluates; the gate answers what it says
+
+    def _begin(self, request: OperatorRequested, text: str, context: Context) -> list[Step]:
+        """Put on record what is about to be done, then wait for the broker."""
+        early = answered(request, context.at_ns, True, text, done=False)
+        return [early, *self._wait(request, GIVE_UP_NS, context)]
 
     def _halt(self, request: OperatorRequested, at_ns: int) -> list[Step]:
         entries = [record.order.order_id for record in self.book.entering()]
         text = f"halted; {len(entries)} working entries are being taken back"
         facts = {"entries": entries, "already": OPERATOR in self.halts.active}
         set_ = self.halts.by_operator(OPERATOR, request.who, request.why, at_ns)
-        # A latch that is set already has taken entries back once; whatever still works is asked for again.
-        again = self.book.cancel(self.book.entering(), "operator") if not set_ else []
-        return [*set_, *again, answered(request, at_ns, True, text, facts, done=False)]
+        # A latch that is set already has asked for cancels once, which the desk pursues; this asks for the others.
+        rest = self.book.cancel(self.book.entering(), "operator") if not set_ else []
+        return [*set_, *rest, answered(request, at_ns, True, text, facts, done=False)]
 
     def _flatten(self, request: OperatorRequested, context: Context) -> list[Step]:
         out = self._halt(request, context.at_ns)
-        waiting = self._wait(request, FLAT_GIVE_UP_NS, context)
+        # The latch makes it last: over its own time limit and over restarts, until a resume.
+        out += self.halts.by_operator(FLATTEN, request.who, request.why, context.at_ns)
         for watch in tuple(self.exits.watches.values()):
-            out += self._force(request, watch, context)
+            out += self._force(watch, context)
         if self.exits.watches and not context.in_session:
-            self._pending = [p for p in self._pending if p.request is not request]
             text = f"halted; options trade in the session only: {len(self.exits.watches)} exits leave at the next open"
+            text += ", unless oracle resume takes them back"
             return [*out, answered(request, context.at_ns, False, text, self._shown(context))]
-        return [*out, *waiting]
+        return [*out, *self._wait(request, FLAT_GIVE_UP_NS, context)]
 
-    def _force(self, request: OperatorRequested, watch: Watch, context: Context) -> list[Step]:
-        trigger = Trigger(Purpose.FORCED, OPERATOR, f"{request.who}: {request.why}", "flat now")
-        return [*self.exits.force(watch, trigger, context)]
+    def _force(self, watch: Watch, context: Context) -> list[Step]:
+        """Want a trade flat, as long as a flatten stands."""
+        latch = self.halts.active.get(FLATTEN)
+        if latch is None:
+            return []
+        return [*self.exits.force(watch, Trigger(Purpose.FORCED, OPERATOR, latch.reason, "flat now"), context)]
 
-    def _resume(self, request: OperatorRequested, latch: str | None, at_ns: int) -> list[Step]:
-        clearable = self.halts.clearable
+    def _resume(self, request: OperatorRequested, latch: str | None, context: Context) -> list[Step]:
+        clearable, at_ns = self.halts.clearable, context.at_ns
         names = clearable if latch is None else (latch,)
         if latch is not None and latch not in clearable:
             set_ = ", ".join(clearable) or "none"
@@ -156,14 +176,30 @@ class Operator:
             elif latch in self.halts.active:
                 text = f"{latch} is a switch: enable the strategy instead"
             return [answered(request, at_ns, False, text, {"set": sorted(self.halts.active)})]
+        if latch == OPERATOR and FLATTEN in clearable:
+            names = (FLATTEN, OPERATOR)
         out: list[Step] = []
         for name in names:
             out += self.halts.clear(name, request.who, request.why, at_ns)
+        out += self._supersede(names, request, context)
         left = sorted(self.halts.active)
         text = f"cleared: {', '.join(names) or 'nothing was set that an operator can clear'}"
         text += f"; still set: {', '.join(left)}" if left else f"; trading is {self.halts.state.value}"
+        if FLATTEN in names:
+            text += "; the flatten's exits that have not left yet are taken back"
         facts = {"cleared": list(names), "set": left, "state": self.halts.state.value}
         return [*out, answered(request, at_ns, True, text, facts)]
+
+    def _supersede(self, cleared: Iterable[str], request: OperatorRequested, context: Context) -> list[Step]:
+        """End what a resume undoes: requests that wait for their confirmation, and exits that have not left."""
+        out: list[Step] = []
+        over = {OPERATOR: Halt, FLATTEN: Flatten}
+        for name in cleared:
+            for pending in [p for p in self._pending if name in over and isinstance(p.request.ask, over[name])]:
+                self._pending.remove(pending)
+                text = f"superseded by a resume of {request.who}, not confirmed"
+                out.append(answered(pending.request, context.at_ns, False, text))
+        return [*out, *self.exits.release(OPERATOR, context)] if FLATTEN in cleared else out
 
     def _switch(self, request: OperatorRequested, strategy: str, enabled: bool, at_ns: int) -> list[Step]:
         if strategy not in self.strategies:
@@ -182,15 +218,16 @@ class Operator:
     # -------------------------------------------------------------------------------------- the broker's records
 
     def _wait(self, request: OperatorRequested, give_up_ns: int, context: Context) -> list[Step]:
-        pending = Pending(request, context.at_ns + give_up_ns)
+        pending = Pending(request, context.at_ns, context.at_ns + give_up_ns)
         self._pending.append(pending)
-        return [*self._look([pending], context), SetTimer(POLL_TIMER, context.at_ns + POLL_NS)]
+        return [*self._look([pending], context), SetTimer(POLL_TIMER, poll_ns(self._pending, context.at_ns))]
 
     def _look(self, pending: Iterable[Pending], context: Context) -> list[Step]:
         """Ask for one account read for all that are ready for it; entries that still work would only show."""
-        ready = [p for p in pending if p.asked_at is None and self._is_ready(p, context)]
+        ready = [p for p in pending if p.behind is None and self._is_ready(p, context)]
         for one in ready:
-            one.asked_at = self._reports
+            # The broker's reads are answered in order, so those under way are the next reports to come.
+            one.behind = self.reading
         if not ready:
             return []
         why = ", ".join(action_of(p.request.ask) for p in ready)
@@ -212,38 +249,52 @@ class Operator:
         out: list[Step] = []
         for late in [p for p in self._pending if context.at_ns >= p.deadline_ns]:
             self._pending.remove(late)
-            text = "not confirmed by the broker's records in time; look with: oracle reconcile"
-            if isinstance(late.request.ask, Flatten):
-                text += ", or close everything at the broker with: oracle flatten --direct"
+            text = self._unconfirmed(late, context)
             out.append(answered(late.request, context.at_ns, False, text, self._shown(context)))
         for pending in self._pending:
-            if pending.asked_at is not None and self._reports > pending.asked_at:
-                pending.asked_at = None  # the report came, but was too old to be compared with
-        again: list[Step] = [SetTimer(POLL_TIMER, context.at_ns + POLL_NS)] if self._pending else []
+            if pending.fresh:  # its report came, but was too old to be compared with
+                pending.behind, pending.fresh = None, False
+        again = [SetTimer(POLL_TIMER, poll_ns(self._pending, context.at_ns))] if self._pending else []
         return [*out, *self._look(self._pending, context), *again]
+
+    def _unconfirmed(self, pending: Pending, context: Context) -> str:
+        """Say what a request that has waited long enough did not come to."""
+        report = self._report
+        if not isinstance(pending.request.ask, Flatten):
+            return "not confirmed by the broker's records in time; look with: oracle reconcile"
+        settled = report is not None and report.at_ns >= max(pending.since_ns, self.filled_ns + REPORT_LAG_NS)
+        if report is not None and settled and report.positions and not context.ledger.positions():
+            held = ", ".join(p.symbol for p in report.positions)
+            return f"our trades are closed, but the broker holds {held}: adopt, or run: oracle flatten --direct"
+        text = "not confirmed by the broker's records in time; what opens is still closed until oracle resume"
+        return f"{text}; look with: oracle reconcile, or close everything at the broker with: oracle flatten --direct"
 
     def on_order_closed(self, _end: OrderClosed, context: Context) -> list[Step]:
         """What a request waited for may be over: look at once."""
         return self._look(self._pending, context) if self._pending else []
 
     def on_trade_opened(self, opened: TradeOpened, context: Context) -> list[Step]:
-        """An entry that filled before its cancel arrived is closed as well while a flatten is under way."""
-        flattening = next((p.request for p in self._pending if isinstance(p.request.ask, Flatten)), None)
+        """An entry that filled before its cancel arrived, or was in doubt, is closed as well.
+
+        What a person adopts after the flatten keeps the exit plan that was given with it.
+        """
         watch = self.exits.watches.get(opened.trade_id)
-        return [] if flattening is None or watch is None else self._force(flattening, watch, context)
+        return [] if watch is None or opened.strategy == OPERATOR else self._force(watch, context)
 
     def on_report(self, report: AccountReported, context: Context) -> list[Step]:
-        """Judge what waits for a report; a failed read is asked for again at the next poll."""
+        """Judge what waits for this report; a failed read is asked for again at the next poll."""
+        self.reading = max(0, self.reading - 1)
         if not report.text:
             self._report = report
-            self._reports += 1
         out: list[Step] = []
         for pending in tuple(self._pending):
-            if pending.asked_at is None:
+            if pending.behind is None:
                 continue
-            if report.text:
-                pending.asked_at = None
-            elif self._reports > pending.asked_at:
+            if pending.behind > 0:
+                pending.behind -= 1  # begun before the request, or before what it waits for
+            elif report.text:
+                pending.behind = None
+            else:
                 out += self._judge(pending, report, context)
         return out
 
@@ -253,21 +304,17 @@ class Operator:
         match request.ask:
             case Halt() if not [name for name in left if not self._is_exit(name)]:
                 text = "halted; the broker shows no working entry of ours"
-            case Flatten() if not left and not report.positions:
+            case Flatten() if not left and not report.positions and self._is_ready(pending, context):
                 text = "halted and flat; the broker shows no position and no order of ours"
-            case Flatten() if not left and not context.ledger.positions():
-                self._pending.remove(pending)
-                held = ", ".join(p.symbol for p in report.positions)
-                text = f"our trades are closed, but the broker holds {held}: adopt, or run: oracle flatten --direct"
-                return [answered(request, context.at_ns, False, text, facts)]
             case AdoptOrder(client_order_id=name) if name not in {o.client_order_id for o in report.open_orders}:
                 text = f"{name} is no longer open at the broker; what it filled can be adopted by its contract"
             case Reconcile() | AdoptPosition() if not context.ledger.seeded:
                 return self._unseeded(pending, report, context)
             case Reconcile() | AdoptPosition():
+                pending.fresh = True
                 return []  # the comparison comes later in this turn
         if not text:
-            pending.asked_at = None
+            pending.behind = None
             return []
         self._pending.remove(pending)
         return [answered(request, context.at_ns, True, text, {"confirmed": True, **facts})]
@@ -275,13 +322,15 @@ class Operator:
     def on_reconciled(self, result: Reconciled, context: Context) -> list[Step]:
         """Answer with the comparison, or adopt now that everything that was executed has been heard."""
         out: list[Step] = []
+        if not result.differences:
+            self.foreign.agreed(result.at_ns)
         for pending in tuple(self._pending):
             ask = pending.request.ask
-            fresh = pending.asked_at is not None and self._reports > pending.asked_at
-            if not fresh or not isinstance(ask, Reconcile | AdoptPosition):
+            if not pending.fresh or not isinstance(ask, Reconcile | AdoptPosition) or self._report is None:
                 continue
             if isinstance(ask, AdoptPosition) and not pending.adopted:
-                out += self._adopt(pending, ask, context)
+                plan = take_executions(pending.request, ask, self._report, self.foreign, self.book, context)
+                out += self._take_over(pending, plan, context)
                 continue
             self._pending.remove(pending)
             facts = {**self._shown(context), "differences": list(result.differences)}
@@ -294,72 +343,31 @@ class Operator:
 
     # ------------------------------------------------------------------------------------------------- adoptions
 
-    def _adopt(self, pending: Pending, ask: AdoptPosition, context: Context) -> list[Step]:
-        report = self._report
-        if report is None or report.equity_usd is None:
-            self._pending.remove(pending)
-            return [answered(pending.request, context.at_ns, False, NO_PRICE)]
-        held = {p.symbol: p.qty for p in report.positions}
-        found = [
-            plan_adoption(s, self.foreign.of(s), held.get(s, ZERO), ask, self.book, context)
-            for s in dict.fromkeys(ask.symbols)
-        ]
-        return self._carry_out(pending, found, report.equity_usd, context)
-
     def _unseeded(self, pending: Pending, report: AccountReported, context: Context) -> list[Step]:
         """The account held something before the books began: adopting all of it lets them begin."""
         request, ask = pending.request, pending.request.ask
         if not report.positions and not report.open_orders:
+            pending.fresh = True
             return []  # this very report lets the books begin, later in this turn
-        if isinstance(ask, Reconcile):
-            self._pending.remove(pending)
-            text = "the account holds positions or orders that are not ours; adopt or close them"
-            return [answered(request, context.at_ns, False, text, self._shown(context))]
-        if not isinstance(ask, AdoptPosition):
-            return []
-        orders = [o.client_order_id for o in report.open_orders]
-        missing = [p.symbol for p in report.positions if p.symbol not in ask.symbols]
-        if orders or missing:
-            self._pending.remove(pending)
-            text = "the books begin with everything adopted at once: "
-            text += f"cancel {', '.join(orders)} first" if orders else f"name {', '.join(missing)} as well"
-            return [answered(request, context.at_ns, False, text, self._shown(context))]
-        if report.cash_usd is None or report.equity_usd is None:
-            self._pending.remove(pending)
-            return [answered(request, context.at_ns, False, NO_PRICE)]
-        found = [
-            plan_adoption(p.symbol, opening(request.request_id, p), p.qty, ask, self.book, context)
-            for p in report.positions
-        ]
-        paid = sum(
-            (p.qty * p.avg_entry_price_usd.quantize(MICRO) * multiplier(p.symbol) for p in report.positions), ZERO
-        )
-        # As if they had been bought from it: then the fold over fills gives the broker's cash again.
-        seed = LedgerSeeded(report.cash_usd + paid, report.equity_usd, context.at_ns)
-        return self._carry_out(pending, found, report.equity_usd, context, seed)
+        if isinstance(ask, AdoptPosition):
+            return self._take_over(pending, take_everything(request, ask, report, self.book, context), context)
+        self._pending.remove(pending)
+        text = "the account holds positions or orders that are not ours; adopt or close them"
+        return [answered(request, context.at_ns, False, text, self._shown(context))]
 
-    def _carry_out(
-        self,
-        pending: Pending,
-        found: list[Adoption | str],
-        equity_usd: Decimal,
-        context: Context,
-        seed: LedgerSeeded | None = None,
-    ) -> list[Step]:
+    def _take_over(self, pending: Pending, plan: Takeover | str, context: Context) -> list[Step]:
         """Adopt all or nothing, then look whether the books agree."""
         request = pending.request
-        refused = [reason for reason in found if isinstance(reason, str)]
-        if refused:
+        if isinstance(plan, str):
             self._pending.remove(pending)
-            return [answered(request, context.at_ns, False, "; ".join(refused), self._shown(context))]
-        pending.adopted, pending.asked_at = True, None
-        first: list[Step] = [] if seed is None else [seed]
-        wish = AdoptWish(request, tuple(a for a in found if isinstance(a, Adoption)), equity_usd)
-        for one in wish.adoptions:
+            return [answered(request, context.at_ns, False, plan, self._shown(context))]
+        pending.adopted, pending.behind, pending.fresh = True, None, False
+        first: list[Step] = [] if plan.seed is None else [plan.seed]
+        for one in plan.wish.adoptions:
             self.foreign.settle(one.covers)
-        text = f"adopting {', '.join(a.symbol for a in wish.adoptions)}"
+        text = f"adopting {', '.join(a.symbol for a in plan.wish.adoptions)}"
         told = answered(request, context.at_ns, True, text, done=False)
-        return [*first, wish, told, *self._look([pending], context)]
+        return [*first, plan.wish, told, *self._look([pending], context)]
 
     def on_seeded(self) -> None:
         """What others executed before is in the opening cash."""

@@ -15,6 +15,7 @@ from oracle.core.messages import (
     ForeignExecution,
     Intent,
     LatchChanged,
+    OperatorAnswered,
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
@@ -30,7 +31,7 @@ class Stored(msgspec.Struct, frozen=True):
     """What the store gives back after a restart, each list in order of commit.
 
     ``submitted_ns`` and ``advanced_ns`` tell when each of ``orders`` and ``advanced`` was committed; empty is unknown.
-    ``settled`` are executions of others that the books hold: in the opening cash, or adopted.
+    ``settled`` are executions of others that the books hold; ``answers`` is what operators were told.
     """
 
     orders: Sequence[SubmitOrder] = ()
@@ -47,6 +48,7 @@ class Stored(msgspec.Struct, frozen=True):
     advanced_ns: Sequence[int] = ()
     foreign: Sequence[ForeignExecution] = ()
     settled: Sequence[str] = ()
+    answers: Sequence[OperatorAnswered] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

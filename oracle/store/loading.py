@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from oracle.core.messages import (
+    CashCorrected,
     DailyIvObserved,
     EquityMarked,
     ExitPlanAdvanced,
@@ -35,12 +36,15 @@ from oracle.core.messages import (
     TradeOpened,
 )
 from oracle.core.money import from_micros
-from oracle.store.rows import QUERIES, answer_of, decoded, intent_of, message_of
+from oracle.store.rows import QUERIES, answer_of, correction_of, decoded, intent_of, message_of
 
 M = TypeVar("M", bound=Message)
 Numbered = list[tuple[int, M]]
 # A union, not Message: a journal's snapshot is decoded by these types.
-Booked = LedgerSeeded | FeeCharged | SubmitOrder | OrderFilled | OrderClosed | ExitTriggered | TradeOpened | TradeClosed
+Booked = (
+    LedgerSeeded | FeeCharged | CashCorrected
+    | SubmitOrder | OrderFilled | OrderClosed | ExitTriggered | TradeOpened | TradeClosed
+)  # fmt: skip
 
 
 class StrategyResults(msgspec.Struct, frozen=True):
@@ -60,10 +64,11 @@ class StrategyResults(msgspec.Struct, frozen=True):
 class Loaded(msgspec.Struct, frozen=True):
     """Everything durable that a start needs. All tuples are in commit order.
 
-    ``books``: what the ledger folds (LedgerSeeded, FeeCharged, SubmitOrder, OrderFilled, OrderClosed, ExitTriggered,
-    and trades opened and closed) as one sequence. ``order_events`` are of all orders, because an execution can be told
-    long after its order's end; ``phases`` are those of open trades only; ``intents`` are of the newest session;
-    ``latch_events`` are all changes, ``latches`` the newest of each; ``equity`` is the newest mark of each kind.
+    ``books``: what the ledger folds (LedgerSeeded, FeeCharged, CashCorrected, SubmitOrder, OrderFilled, OrderClosed,
+    ExitTriggered, and trades opened and closed) as one sequence. ``order_events`` are of all orders, because an
+    execution can be told long after its order's end; ``phases`` are those of open trades only; ``intents`` are of the
+    newest session; ``latch_events`` are all changes, ``latches`` the newest of each; ``equity`` is the newest mark of
+    each kind.
     ``submitted_ns`` and ``advanced_ns``: when each of ``submits`` and ``order_events`` was committed, UTC ns.
     ``settled``: executions of others that the books hold, sorted; ``operator``: every answer to an operator.
     """
@@ -142,7 +147,10 @@ def _load(db: sqlite3.Connection) -> Loaded:
     triggered = _read(db, "load_triggered", lambda row: message_of(ExitTriggered, row))
     fees = _read(db, "load_fees", lambda row: message_of(FeeCharged, row))
     session = db.execute(QUERIES["load_session"]).fetchone()
-    sources: tuple[Sequence[tuple[int, Booked]], ...] = (seeds, submits, ends, fills, opened, closed, triggered, fees)
+    corrected = _read(db, "load_cash_corrections", correction_of)
+    sources: tuple[Sequence[tuple[int, Booked]], ...] = (
+        seeds, submits, ends, fills, opened, closed, triggered, fees, corrected,
+    )  # fmt: skip
     books = heapq.merge(*sources, key=lambda pair: pair[0])
     return Loaded(
         token=_meta(db, "instance_token"),

@@ -25,6 +25,7 @@ SELECT max(newest) FROM (
     UNION ALL SELECT max(log_id) FROM reconciliations
     UNION ALL SELECT max(log_id) FROM strategy_failures
     UNION ALL SELECT max(log_id) FROM operator_answers
+    UNION ALL SELECT max(log_id) FROM cash_corrections
 );
 
 -- name: insert_seed
@@ -154,24 +155,25 @@ VALUES (:log_id, :request_id, :action, :who, :why, :ok, :done, :text, :facts, :a
 -- name: insert_adopted_execution
 INSERT INTO adopted_executions (execution_id, log_id, order_id) VALUES (:execution_id, :log_id, :order_id);
 
+-- name: insert_cash_correction
+INSERT INTO cash_corrections (log_id, request_id, symbol, amount_micros, who, why, covers, at_ns, turn_seq, recorded_ns)
+VALUES (:log_id, :request_id, :symbol, :amount_micros, :who, :why, :covers, :at_ns, :turn_seq, :recorded_ns);
+
+-- name: load_cash_corrections
+SELECT * FROM cash_corrections ORDER BY log_id;
+
 -- name: load_operator_answers
 SELECT * FROM operator_answers ORDER BY log_id;
 
 -- name: load_settled
-SELECT execution_id FROM adopted_executions
-UNION SELECT f.execution_id FROM foreign_executions f JOIN account_seed s
-    ON f.recorded_ns < s.at_ns OR (f.recorded_ns = s.at_ns AND f.turn_seq <= coalesce(s.turn_seq, f.turn_seq))
-ORDER BY execution_id;
+SELECT execution_id FROM settled_executions ORDER BY execution_id;
 
 -- name: read_operator_answers
 SELECT * FROM operator_answers ORDER BY log_id DESC LIMIT :limit;
 
 -- name: read_unsettled
-SELECT f.* FROM foreign_executions f
-WHERE NOT EXISTS (SELECT 1 FROM account_seed s WHERE f.recorded_ns < s.at_ns
-        OR (f.recorded_ns = s.at_ns AND f.turn_seq <= coalesce(s.turn_seq, f.turn_seq)))
-    AND NOT EXISTS (SELECT 1 FROM adopted_executions a WHERE a.execution_id = f.execution_id)
-ORDER BY f.log_id DESC LIMIT :limit;
+SELECT * FROM foreign_executions WHERE execution_id NOT IN (SELECT execution_id FROM settled_executions)
+ORDER BY log_id DESC LIMIT :limit;
 
 -- name: load_next_sequence
 SELECT coalesce(max(sequence), 0) + 1 FROM orders;

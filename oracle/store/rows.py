@@ -14,6 +14,7 @@ import msgspec
 
 from oracle.core.errors import InvariantError, StoreError
 from oracle.core.messages import (
+    CashCorrected,
     DailyIvObserved,
     EquityMarked,
     ExitPlanAdvanced,
@@ -146,6 +147,13 @@ def answer_of(row: sqlite3.Row) -> OperatorAnswered:
     return converted(OperatorAnswered, {**values, "facts": msgspec.json.decode(values["facts"])})
 
 
+def correction_of(row: sqlite3.Row) -> CashCorrected:
+    """Rebuild a correction of cash, whose covered executions are JSON."""
+    values = {name: row[name] for name in CashCorrected.__struct_fields__ if name != "amount_usd"}
+    covers = msgspec.json.decode(values["covers"])
+    return converted(CashCorrected, {**values, "covers": covers, "amount_usd": from_micros(row["amount_micros"])})
+
+
 # ----------------------------------------------------------------------------------------------------- writers
 
 
@@ -269,4 +277,5 @@ WRITERS: Mapping[type[Message], Writer] = {
     StrategyFailed: _plain("insert_strategy_failure"),
     OperatorAnswered: _plain("insert_operator_answer"),
     PositionAdopted: _write_adopted,
+    CashCorrected: _plain("insert_cash_correction"),
 }

@@ -2,7 +2,7 @@
 
 Inputs: a name and its settings. Output: a ready ``Strategy`` whose hash covers its module's source text and its
 parameters. Nothing is imported before it is named. Outside packages add strategies by the entry-point group
-``oracle.strategies``; they cannot take a built-in name.
+``oracle.strategies``; they cannot take a built-in or reserved name.
 """
 
 import hashlib
@@ -23,11 +23,14 @@ BUILT_IN: dict[str, str] = {
     "momentum_scalping": "oracle.strategies.momentum_scalping:MomentumScalping",
     "opening_range_breakout": "oracle.strategies.opening_range_breakout:OpeningRangeBreakout",
 }
+# Adopted trades stand under this name in the books.
+RESERVED = frozenset({"operator"})
 
 
 def known() -> tuple[str, ...]:
     """Names that can be loaded, sorted: built in and from installed packages."""
-    return tuple(sorted({*BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))}))
+    offered = {point.name for point in entry_points(group=ENTRY_POINT_GROUP)}
+    return tuple(sorted({*BUILT_IN, *offered} - RESERVED))
 
 
 def find(name: str) -> type[Strategy]:
@@ -36,6 +39,10 @@ def find(name: str) -> type[Strategy]:
     Raises:
         ConfigurationError: no strategy has this name, or what has it is not a strategy of that name.
     """
+    if name in RESERVED:
+        raise ConfigurationError(
+            f"strategies.{name}", "the name is reserved for trades that an operator adopts", "rename the strategy"
+        )
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")
         found = getattr(import_module(module), attribute)

@@ -29,6 +29,7 @@ from oracle.core.ports import Context
 from oracle.strategies.base import Strategy, Verdict
 
 OUTSIDE = "outside_session"
+WATCHED_ONLY = "watched_only"
 
 
 class StrategyRunner:
@@ -127,7 +128,10 @@ class StrategyRunner:
 
 def _verdict(strategy: Strategy, symbol: str, context: Context) -> Intent | NoSignal | NoData:
     verdict = strategy.evaluate(symbol, context)
-    return strategy.no_signal(symbol, OUTSIDE, {}) if verdict is None else verdict
+    if verdict is not None:
+        return verdict
+    # Strategies have nothing to say outside the session, and of symbols that they only compare others with.
+    return strategy.no_signal(symbol, WATCHED_ONLY if context.in_session else OUTSIDE, {})
 
 
 def _no(request: OperatorRequested, text: str, context: Context) -> OperatorAnswered:

@@ -193,7 +193,7 @@ async def test_halt_survives_a_kill_and_flatten_ends_flat_at_the_exchange(
         assert (flat["facts"]["confirmed"], flat["facts"]["positions"], flat["facts"]["orders"]) == (True, [], [])
         assert await one.exchange("/v2/positions") == []
         assert await one.exchange("/v2/orders?status=open") == []
-        assert (await one.oracle("resume"))["facts"]["cleared"] == ["operator"]
+        assert (await one.oracle("resume"))["facts"]["cleared"] == ["flatten", "operator"]
         assert (await one.oracle("enable", ORB))["ok"]
         account = await one.exchange("/v2/account")
         await one.stop()

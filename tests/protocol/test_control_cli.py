@@ -135,6 +135,15 @@ async def test_a_no_is_told_with_what_the_broker_shows_and_ends_with_1(desk: Des
     assert "\x1b" not in done.output
 
 
+def test_a_flatten_without_a_daemon_names_the_way_without_one(tmp_path: Path) -> None:
+    done = click.testing.CliRunner().invoke(typer.main.get_command(app), ["flatten", "--state", str(tmp_path)])
+    assert "no daemon answers" in str(done.exception)
+    assert "oracle flatten --direct" in str(done.exception)
+    done = click.testing.CliRunner().invoke(typer.main.get_command(app), ["halt", "--state", str(tmp_path)])
+    assert "no daemon answers" in str(done.exception)
+    assert "--direct" not in str(done.exception)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

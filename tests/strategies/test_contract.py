@@ -84,6 +84,16 @@ def test_parameters_have_no_second_home(name):
     assert not [d for d in defaults if isinstance(d, ast.Constant) and isinstance(d.value, int | float)]
 
 
+def test_the_name_of_adopted_trades_is_reserved(monkeypatch):
+    class Point:
+        name = "operator"
+
+    monkeypatch.setattr(registry, "entry_points", lambda group: [Point()])
+    assert "operator" not in registry.known()
+    with pytest.raises(ConfigurationError, match="reserved"):
+        registry.find("operator")
+
+
 def test_hash_covers_code_and_parameters(name):
     kind = registry.find(name)
     first, same = make(name), make(name)

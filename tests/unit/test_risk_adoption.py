@@ -6,11 +6,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from oracle.core.control import AdoptPosition
+from oracle.core.control import AdoptPosition, Flatten
 from oracle.core.ledger import Ledger
 from oracle.core.messages import (
     BrokerPosition,
+    CashCorrected,
     ExecutionReported,
+    ExitTriggered,
+    Feed,
+    FeedChanged,
+    FeedState,
     ForeignExecution,
     LedgerSeeded,
     Message,
@@ -141,6 +146,95 @@ def test_a_sale_by_hand_of_what_a_strategy_holds_ends_its_trade() -> None:
     assert answer(report(house, "100208")).ok
 
 
+def test_a_sale_by_hand_of_a_part_leaves_the_rest_to_its_plan_also_over_a_restart() -> None:
+    house = House()
+    filled_entry(house)
+    house.wait(10)
+    house.tell(by_hand(house, "h1", Side.SELL, "1", "10.50", CALL))
+    adopt(house, CALL)
+    out = report(house, "97050", (CALL, "3"))
+    assert one(PositionAdopted, out).order.contracts == 1
+    assert of(ExitTriggered, out) == []
+    gate = Gate(gate_settings(next_sequence=50))
+    gate.restore(
+        Stored(
+            orders=[*of(SubmitOrder, house.all), *(m.order for m in of(PositionAdopted, house.all))],
+            fills=of(OrderFilled, house.all), ended=of(OrderClosed, house.all), opened=of(TradeOpened, house.all),
+            exits=of(ExitTriggered, house.all),
+        )
+    )  # fmt: skip
+    (watch,) = gate._exits.watches.values()
+    assert watch.wanted is None
+
+
+def test_what_is_left_of_a_position_bought_and_partly_sold_by_hand_is_kept() -> None:
+    house = House()
+    bought_two(house)
+    house.tell(by_hand(house, "h3", Side.SELL, "1", "2.10"))
+    adopt(house)
+    out = report(house, "99818", (PUT, "1"))
+    assert len(of(PositionAdopted, out)) == 2
+    assert of(ExitTriggered, out) == []
+    assert answer(report(house, "99818", (PUT, "1"))).ok
+
+
+def test_a_share_trade_by_hand_that_is_over_is_booked_as_cash() -> None:
+    house = House()
+    house.tell(by_hand(house, "s1", Side.BUY, "10.5", "600.00", "SPY"))
+    adopt(house, "SPY")
+    assert "close it at the broker" in answer(report(house, "93700", ("SPY", "10.5"))).text
+    house.tell(by_hand(house, "s2", Side.SELL, "10.5", "601.00", "SPY"))
+    adopt(house, "SPY", name="r2")
+    out = report(house, "100010.50")
+    booked = one(CashCorrected, out)
+    assert (booked.symbol, booked.amount_usd, booked.covers) == ("SPY", D("10.5"), ("s1", "s2"))
+    assert (booked.request_id, booked.who, booked.why) == ("r2", "alice", "because")
+    assert house.ledger.cash_usd == D("100010.50")
+    assert house.ledger.realized_since(0) == D("10.5")
+    assert answer(report(house, "100010.50")).ok
+    assert house.gate._operator.foreign.unsettled == {}
+    assert of(SubmitOrder, house.tell(intent(at_ns=house.at_ns))) != []  # entries are allowed again
+    ledger = Ledger()
+    ledger.restore([*of(LedgerSeeded, house.all), booked])
+    assert ledger.cash_usd == D("100010.50")
+
+
+def test_an_agreement_settles_what_was_heard_long_enough_before() -> None:
+    house = House()
+    bought_two(house)
+    house.wait(30)
+    house.tell(by_hand(house, "h3", Side.SELL, "2", "1.96"))
+    assert one(Reconciled, report(house, "100000")).differences == ()
+    assert list(house.gate._operator.foreign.unsettled) == ["h1", "h2", "h3"]  # an older report would say the same
+    house.wait(40)
+    report(house, "100000")
+    assert list(house.gate._operator.foreign.unsettled) == ["h3"]
+    house.wait(60)
+    report(house, "100000")
+    assert house.gate._operator.foreign.unsettled == {}
+
+
+def test_what_is_adopted_after_a_flatten_keeps_its_plan_also_over_a_restart() -> None:
+    house = House()
+    house.tell(request(Flatten(), "r0"))
+    report(house, "100000")
+    bought_two(house)
+    adopt(house)
+    out = report(house, "99608", (PUT, "2"))
+    assert one(TradeOpened, out)
+    assert of(ExitTriggered, out) == []
+    assert of(SendOrder, house.tell(FeedChanged(Feed.TRADING, 2, FeedState.LIVE, "again"))) == []
+
+
+def test_two_adoptions_at_once_do_not_begin_the_books_twice() -> None:
+    house = House(ready=False)
+    house.quote(PUT, 1.95, 2.0)
+    first = account(house.at_ns, "5000", equity_usd=D("5585"), positions=(BrokerPosition(PUT, D(3), D("1.95")),))
+    adopt(house)
+    assert not answer(adopt(house, name="r2")).ok
+    assert len(of(LedgerSeeded, house.tell(first))) == 1
+
+
 def test_a_round_trip_by_hand_is_booked_as_one() -> None:
     house = House()
     bought_two(house)
@@ -236,10 +330,10 @@ def test_without_the_brokers_equity_nothing_is_adopted() -> None:
 def test_what_came_with_the_seed_is_in_the_opening_cash() -> None:
     foreign = Foreign()
     one_ = ForeignExecution("a", "c", PUT, Side.BUY, D(1), D(2))
-    foreign.heard(one_)
+    foreign.heard(one_, 0)
     foreign.seeded(account(fills=(by_hand(House(), "b", Side.BUY, "1", "2"),)))
     for name in ("a", "b", "c"):
-        foreign.heard(msgspec.structs.replace(one_, execution_id=name))
+        foreign.heard(msgspec.structs.replace(one_, execution_id=name), 0)
     assert [e.execution_id for e in foreign.of(PUT)] == ["c"]
     assert foreign.of(CALL) == ()
 
@@ -251,4 +345,4 @@ def test_the_request_is_answered_before_and_after() -> None:
     report(house, "99608", (PUT, "2"))
     report(house, "99608", (PUT, "2"))
     told = [(m.done, m.ok) for m in of(OperatorAnswered, house.all)]
-    assert told == [(False, True), (True, True)]
+    assert told == [(False, True), (False, True), (True, True)]  # taken up, booked, agreed

@@ -216,7 +216,11 @@ def test_flatten_forces_every_exit_and_is_confirmed_when_the_broker_shows_nothin
 def test_flatten_says_what_is_not_ours_and_what_it_could_not_confirm() -> None:
     house = House()
     house.tell(request(Flatten()))
-    done = answer(report(house, positions=(house.position(PUT, 3),)))
+    theirs = (house.position(PUT, 3),)
+    assert of(OperatorAnswered, report(house, positions=theirs)) == []  # they may go yet: it goes on looking
+    house.wait(55)
+    report(house, positions=theirs)
+    done = answer(house.wait(5))
     assert not done.ok
     assert PUT in done.text
     assert "--direct" in done.text
@@ -298,5 +302,7 @@ def test_an_order_of_others_is_adopted_once_it_is_known_and_gone() -> None:
     assert of(OperatorAnswered, report(house, open_orders=(foreign,))) == []
     house.wait(0.5)
     assert answer(report(house)).ok
+    told = [(m.done, m.text) for m in of(OperatorAnswered, out)]
+    assert told == [(False, "asking the broker to cancel by-hand")]  # on record before the cancel leaves
     ours = answer(house.tell(request(AdoptOrder(sent.client_order_id), "r3")))
     assert not ours.ok

@@ -9,6 +9,7 @@ import pytest
 from oracle.core.ledger import Ledger
 from oracle.core.messages import (
     ADOPTED,
+    CashCorrected,
     ExitPlan,
     ForeignExecution,
     Intent,
@@ -23,6 +24,7 @@ from oracle.core.messages import (
     PositionAdopted,
     Purpose,
     Quote,
+    Reconciled,
     Side,
     Stamped,
     SubmitOrder,
@@ -99,6 +101,39 @@ async def test_an_adoption_is_an_order_with_its_decision_fills_and_trade(tmp_pat
         (row,) = read.trades(db)
         assert (row["strategy"], row["reason"], row["planned_risk_usd"]) == ("operator", "adopted", D(80))
         assert [p["qty"] for p in read.positions(db)] == [2]
+
+
+async def test_a_correction_of_cash_settles_what_it_covers_and_is_folded_again(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path, "sim", T0, token="tok")
+    await store.commit([LedgerSeeded(D(100_000), D(100_000), T0)], stamped(1))
+    await store.commit([foreign("s1"), foreign("s2"), foreign("s3")], stamped(2, T0 + 1))
+    booked = CashCorrected("r1", "SPY", D("-1.25"), "alice", "by mistake", ("s1", "s2"), T0 + 5)
+    await store.commit([booked], stamped(3, T0 + 5))
+    loaded = await store.load()
+    await store.close()
+    assert (loaded.books[-1], loaded.settled) == (booked, ("s1", "s2"))
+    ledger = Ledger()
+    ledger.restore(loaded.books)
+    assert ledger.cash_usd == D("99998.75")
+    with read.reading(tmp_path) as db:
+        assert [row["execution_id"] for row in read.unsettled(db)] == ["s3"]
+    store = await Store.open(tmp_path, "sim", T0)
+    await store.commit([answer(True)], stamped(1))  # numbered after it
+    await store.close()
+
+
+async def test_an_agreement_settles_what_was_heard_a_minute_before(tmp_path: Path) -> None:
+    second = 1_000_000_000
+    store = await Store.open(tmp_path, "sim", T0, token="tok")
+    await store.commit([LedgerSeeded(D(100_000), D(100_000), T0)], stamped(1))
+    await store.commit([foreign("h1")], stamped(2, T0 + second))
+    await store.commit([foreign("h2")], stamped(3, T0 + 2 * second))
+    await store.commit([Reconciled(T0 + 61 * second, "account report", ())], stamped(4, T0 + 61 * second))
+    await store.commit([Reconciled(T0 + 90 * second, "account report", ("cash: 1",))], stamped(5, T0 + 90 * second))
+    assert (await store.load()).settled == ("h1",)
+    await store.close()
+    with read.reading(tmp_path) as db:
+        assert [row["execution_id"] for row in read.unsettled(db)] == ["h2"]
 
 
 async def test_answers_come_back_with_their_facts_and_number_the_log(tmp_path: Path) -> None:

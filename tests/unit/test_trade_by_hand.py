@@ -24,7 +24,7 @@ from oracle.core.messages import (
 from oracle.core.ports import Context
 from oracle.strategies.base import Strategy, StrategyParams, Verdict
 from oracle.strategies.runner import StrategyRunner
-from tests.unit.builders import CALL, OPEN_NS, OTHER_CALL, House, bar, intent, of, one
+from tests.unit.builders import CALL, OPEN_NS, OTHER_CALL, TABLE, House, bar, intent, of, one
 from tests.unit.test_risk_operator import answer, request
 
 
@@ -126,7 +126,9 @@ def test_what_has_changed_since_the_yes_is_not_sent() -> None:
     strategy.says["SPY"] = NoData("breakout", "SPY", "rsi", {})
     assert "(no data: rsi)" in answer(house.tell(request(Trade("breakout", "SPY", CALL), "r2"))).text
     strategy.says["SPY"] = None
-    assert "(outside_session)" in answer(house.tell(request(Trade("breakout", "SPY", CALL), "r3"))).text
+    assert "(watched_only)" in answer(house.tell(request(Trade("breakout", "SPY", CALL), "r3"))).text
+    house.wait((TABLE.sessions[0].close_ns - house.at_ns) / 1e9 + 60)
+    assert "(outside_session)" in answer(house.tell(request(Trade("breakout", "SPY", CALL), "r4"))).text
     assert strategy.sent == []
     assert of(SubmitOrder, house.all) == []
 

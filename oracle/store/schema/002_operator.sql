@@ -27,3 +27,28 @@ CREATE TABLE adopted_executions (
     log_id       INTEGER NOT NULL REFERENCES orders (log_id),
     order_id     TEXT NOT NULL REFERENCES orders (order_id)
 ) STRICT, WITHOUT ROWID;
+
+-- Round trips of others that an operator had booked: what they left in cash.
+CREATE TABLE cash_corrections (
+    log_id        INTEGER PRIMARY KEY,
+    request_id    TEXT NOT NULL,
+    symbol        TEXT NOT NULL,
+    amount_micros INTEGER NOT NULL,
+    who           TEXT NOT NULL,
+    why           TEXT NOT NULL,
+    covers        TEXT NOT NULL, -- JSON list of the broker's execution ids
+    at_ns         INTEGER NOT NULL,
+    turn_seq      INTEGER NOT NULL,
+    recorded_ns   INTEGER NOT NULL,
+    UNIQUE (request_id, symbol)
+) STRICT;
+
+-- Executions of others that the books hold: adopted, corrected for, in the opening cash, or heard so long before an
+-- agreement between ledger and broker (a minute, as risk reckons) that the account compared must have held them.
+CREATE VIEW settled_executions AS
+SELECT execution_id FROM adopted_executions
+UNION SELECT c.value FROM cash_corrections, json_each(cash_corrections.covers) c
+UNION SELECT f.execution_id FROM foreign_executions f JOIN account_seed s
+    ON f.recorded_ns < s.at_ns OR (f.recorded_ns = s.at_ns AND f.turn_seq <= coalesce(s.turn_seq, f.turn_seq))
+UNION SELECT f.execution_id FROM foreign_executions f
+    WHERE f.recorded_ns <= (SELECT max(at_ns) FROM reconciliations WHERE differences = '[]') - 60000000000;
