@@ -209,7 +209,7 @@ async def run(
         core = build_core(config, table, loaded, strategies)
         running = Running(config, core, Tally(), clock, table, welcome, state)
         daemon, edges = await _connect(running, account, observer, store, journal, stack)
-        observer.restore(loaded.working, loaded.latches, loaded.still_open)
+        observer.restore(loaded.working, loaded.order_events, loaded.latches, loaded.still_open)
         running.tally.restore(loaded.still_open, loaded.last_equity)
         core.engine.start(start_ns)
         observer.set_state("warming")

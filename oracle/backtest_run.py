@@ -103,22 +103,45 @@ class BacktestRun:
         )  # fmt: skip
 
     async def _run_quiet(self, source: MinuteMarket, at_ns: int) -> int:
-        """Take bar after bar until one causes something, a timer is due, or the session's bars end.
+        """Take bar after bar, and the timers between, until a bar causes something or the session's bars end.
 
         This is where a backtest's speed comes from: what ``_step`` would do besides is nothing for such bars.
         """
-        timer_ns = self._engine.next_timer_ns
-        rows = source.quiet_bars(NEVER_NS if timer_ns is None else timer_ns)
-        if rows is None:
-            return at_ns
-        turn = self._engine.handle_until(rows, self._on_quiet)
-        at_ns = max(at_ns, self._engine.at_ns)
-        source.stand_at(at_ns)
-        if turn is not None:
-            self._exchange.step(at_ns)
-            await self._perform((turn,))
+        engine, exchange = self._engine, self._exchange
+        while True:
+            timer_ns = engine.next_timer_ns
+            rows = source.quiet_bars(NEVER_NS if timer_ns is None else timer_ns)
+            if rows is None:
+                return at_ns
+            turn = engine.handle_until(rows, self._on_quiet)
+            at_ns = max(at_ns, engine.at_ns)
+            source.stand_at(at_ns)
+            if turn is not None:
+                exchange.step(at_ns)
+                await self._perform((turn,))
+                await self._settle(at_ns)
+                return at_ns
+            due_ns = self._quiet_timer_ns(source, at_ns)
+            if due_ns is None:
+                return at_ns
+            at_ns = due_ns
+            source.stand_at(at_ns)
+            exchange.step(at_ns)
+            self._edges.flush()
             await self._settle(at_ns)
-        return at_ns
+            if not self._is_quiet():
+                return at_ns
+
+    def _quiet_timer_ns(self, source: MinuteMarket, at_ns: int) -> int | None:
+        """The instant of the next timer when the market has nothing to tell until then; None when it may have."""
+        timer_ns = self._engine.next_timer_ns
+        if timer_ns is None:
+            return None
+        due_ns = max(at_ns + NS, -(-timer_ns // NS) * NS)
+        if due_ns >= self._exchange.session.close_ns:
+            return None
+        rows = source.quiet_bars(due_ns + 1)
+        return due_ns if rows is not None and next(rows, None) is None else None
 
     def _record(self, turn: Turn) -> None:
         """Note a turn that caused nothing."""

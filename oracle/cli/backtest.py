@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 EXIT_DIFFERS = 1
 # Files of minutes hold one quote a minute, which is up to a minute old by the next.
 ONE_QUOTE_A_MINUTE = {"max_option_quote_age_s": "75", "max_stock_quote_age_s": "75"}
+# In process nothing can be lost on the way: the account is compared at the open, the close and after orders.
+ACCOUNT_READ_EVERY_S = 1800.0
 ON_MODELLED = ("intents", "refusals", "orders", "fills", "trades", "realized_pnl", "equity")
 
 
@@ -97,8 +99,7 @@ def backtest_config(file: Path | None, overrides: list[str], what: "Backtest", n
     betas = {symbol: 1.0 for symbol in folder.symbols() if symbol not in DEFAULT_BETAS}
     base: dict[str, Any] = {
         "mode": "sim", "console": {"port": 0}, "logs": {"level": "error"}, "risk": dict(risk), "betas": betas,
-        # In process nothing can be lost on the way: the account is compared at the open, the close and after orders.
-        "sim": {"account_read_every_s": 1800.0},
+        "sim": {"account_read_every_s": ACCOUNT_READ_EVERY_S},
         "strategies": {name: {} for name in names},
     }  # fmt: skip
     settings = load(file, [_full_name(item, names, set(Config.model_fields)) for item in overrides], base=base)

@@ -50,20 +50,18 @@ class Bus:
     def deliver(self, message: Message, view: Context) -> list[Message]:
         """Do what ``dispatch`` does with a view that is one object for the whole turn."""
         caused: list[Message] = []
-        handlers = self._handlers
-        current, done = message, 0
-        while True:
-            listening = handlers.get(type(current))
-            if listening is not None:
-                for handler in listening:
-                    new = handler(current, view)
-                    if new:
-                        caused.extend(new)
-            # What was caused is the queue: dispatched first in, first out.
-            if not caused or done == len(caused):
-                return caused
+        find = self._handlers.get
+        for handler in find(type(message), ()):
+            new = handler(message, view)
+            if new:
+                caused.extend(new)
+        # What was caused is the queue: dispatched first in, first out.
+        for current in caused:
             if len(caused) > MAX_MESSAGES_PER_TURN:
                 kind = type(message).__name__
                 raise InvariantError(f"turn: {kind} caused over {MAX_MESSAGES_PER_TURN} messages")
-            current = caused[done]
-            done += 1
+            for handler in find(type(current), ()):
+                new = handler(current, view)
+                if new:
+                    caused.extend(new)
+        return caused

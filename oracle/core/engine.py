@@ -76,7 +76,7 @@ class Engine:
         self._timers = Timers()
         self._account = UNKNOWN_ACCOUNT
         self._seq = 0
-        self._handling: Stamped | None = None
+        self._handling: Input | None = None
         self._at_ns = 0
         self._session: Session | None = None
         self._opened_date = ""
@@ -105,7 +105,7 @@ class Engine:
     @property
     def handling(self) -> Stamped | None:
         """The input whose turn is running or ran last: what to record when a turn raises."""
-        return self._handling
+        return None if self._handling is None else Stamped(self._seq, self._at_ns, self._handling)
 
     @property
     def seq(self) -> int:
@@ -163,15 +163,15 @@ class Engine:
                 raise InvariantError(f"engine: input at {at_ns} after {last_ns}, with a timer due at {due_ns}")
             self._seq += 1
             last_ns = self._at_ns = view.at_ns = at_ns  # type: ignore[misc]
-            stamped = self._handling = Stamped(self._seq, at_ns, message)
+            self._handling = message
             if at_ns >= close_ns:
                 self._set_session(self._table.current_or_next(at_ns))
                 close_ns = -1 if self._session is None else self._session.close_ns
             caused = deliver(message, view)
             if caused:
-                return self._ended(stamped, caused)
+                return self._ended(Stamped(self._seq, at_ns, message), caused)
             if on_quiet is not None:
-                on_quiet(Turn(stamped, ()))
+                on_quiet(Turn(Stamped(self._seq, at_ns, message), ()))
         return None
 
     def context(self) -> Context:
@@ -181,11 +181,11 @@ class Engine:
     def _turn(self, at_ns: int, message: Input) -> Turn:
         self._seq += 1
         self._at_ns = self._context.at_ns = at_ns  # type: ignore[misc]
-        stamped = self._handling = Stamped(self._seq, at_ns, message)
+        self._handling = message
         session = self._session
         if session is None or at_ns >= session.close_ns:
             self._set_session(self._table.current_or_next(at_ns))
-        return self._ended(stamped, self.bus.deliver(message, self._context))
+        return self._ended(Stamped(self._seq, at_ns, message), self.bus.deliver(message, self._context))
 
     def _ended(self, stamped: Stamped, caused: list[Message]) -> Turn:
         """A turn's end: its timers are armed."""

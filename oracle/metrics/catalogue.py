@@ -101,7 +101,9 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("oracle_heartbeat_age_seconds", GAUGE, "How long a part has not got on with its work.", ("part",)),
     Metric("oracle_feed_state", GAUGE, "1 for a feed's present state, 0 for the others.", ("feed", "state=feed_state")),
     Metric("oracle_feed_reconnects_total", COUNTER, "Connections of a feed after its first.", ("feed",)),
-    Metric("oracle_feed_last_message_timestamp_seconds", GAUGE, "When a feed last brought an input.", ("feed",)),
+    Metric(
+        "oracle_feed_last_message_timestamp_seconds", GAUGE, "When a feed last brought an input, unfetched.", ("feed",)
+    ),
     Metric(
         "oracle_inputs_total", COUNTER, "Inputs that the core handled (quotes are conflated).", ("feed=source", "type")
     ),

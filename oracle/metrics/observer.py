@@ -123,7 +123,8 @@ class Observer:
         message, at_ns = stamped.input, stamped.at_ns
         count, seen = self._inputs[type(message).__name__]
         count()
-        if seen is not None:
+        # A bar that was fetched says nothing about the stream.
+        if seen is not None and not (type(message) is Bar and message.backfilled):
             seen(at_ns / NS)
         if type(message) is Quote:
             self._quote_lag(max(0, at_ns - message.quoted_ns) / NS)
@@ -143,12 +144,19 @@ class Observer:
             self._turn_s(seconds)
 
     def restore(
-        self, working: Iterable[SubmitOrder], latches: Iterable[LatchChanged], opened: Iterable[TradeOpened]
+        self,
+        working: Iterable[SubmitOrder],
+        advanced: Iterable[OrderAdvanced],
+        latches: Iterable[LatchChanged],
+        opened: Iterable[TradeOpened],
     ) -> None:
-        """Set the gauges that a restart must not forget: working orders, latches as they are, open trades."""
+        """Set the gauges that a restart must not forget: working orders, what became of them, latches, open trades."""
         for order in working:
             self._orders[order.order_id] = (order.strategy, 0)
         self._one("oracle_open_orders").set(len(self._orders))
+        for change in advanced:
+            if change.order_id in self._orders:
+                self._count_unknown(change.order_id, change.to_state is OrderState.UNKNOWN)
         for latch in latches:
             self._set_latch(latch)
         for trade in opened:

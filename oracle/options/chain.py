@@ -115,15 +115,17 @@ class Chains:
 
     def on_bar(self, bar: Bar, context: Context) -> Iterable[Message]:
         """Take a bar's close as spot when nothing newer is known."""
-        self._set_spot(bar.symbol, bar.close, min(bar.start_ns + MINUTE_NS, context.at_ns), context.at_ns)
+        end_ns, at_ns = bar.start_ns + MINUTE_NS, context.at_ns
+        self._set_spot(bar.symbol, bar.close, end_ns if end_ns < at_ns else at_ns, at_ns)
         return ()
 
     def _set_spot(self, symbol: str, price: float, stamped_ns: int, at_ns: int) -> None:
         known = self._spot.get(symbol)
         if known is None or stamped_ns >= known[1]:
             self._spot[symbol] = (price, stamped_ns)
-            if symbol in self._chains:
-                self._chains[symbol].change(at_ns)
+            chain = self._chains.get(symbol)
+            if chain is not None:
+                chain.change(at_ns)
 
     @property
     def adjusted(self) -> int:

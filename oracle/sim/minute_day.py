@@ -6,6 +6,7 @@ quote is a cent or a basis point wide, whichever is more, around the last close,
 """
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
@@ -47,6 +48,8 @@ class MinuteDay:
         self._folder, self._symbol, self._session, self._table = folder, symbol, session, table
         self._minutes, self._seed, self._closes_of, self._centres_of = minutes, seed, closes, centres
         self._end_array = minutes.start_ns + MINUTE_NS
+        # The same as a list: few instants are looked up at a time, and numpy's search costs more than bisect's.
+        self._ends: list[int] = self._end_array.tolist()
         self._touch: tuple[int, Touch | None] = (0, None)
         self.quotes = self._read_quotes()
         chain = data_file(folder.root, "options/quotes_1m", symbol, session.date)
@@ -65,14 +68,14 @@ class MinuteDay:
 
     def published(self, after_ns: int, to_ns: int) -> list[SourceBar]:
         """Bars told in ``(after, to]``."""
-        a, b = np.searchsorted(self._end_array, [after_ns - BAR_DELAY_NS, to_ns - BAR_DELAY_NS], side="right").tolist()
-        return self._bars(a, b)
+        ends = self._ends
+        return self._bars(bisect_right(ends, after_ns - BAR_DELAY_NS), bisect_right(ends, to_ns - BAR_DELAY_NS))
 
     def bars_told(self, after_ns: int, before_ns: int) -> Iterator[tuple[int, Bar]]:
         """Bars told after one instant and before another as the core's messages, each with when it is told."""
-        ends = self._end_array
-        a = int(np.searchsorted(ends, after_ns - BAR_DELAY_NS, side="right"))
-        b = int(np.searchsorted(ends, before_ns - BAR_DELAY_NS, side="left"))
+        a, b = bisect_right(self._ends, after_ns - BAR_DELAY_NS), bisect_left(self._ends, before_ns - BAR_DELAY_NS)
+        if a >= b:
+            return
         m, symbol, delay_ns = self._minutes, self._symbol, MINUTE_NS + BAR_DELAY_NS
         rows = zip(
             *(column[a:b].tolist() for column in (m.start_ns, m.open, m.high, m.low, m.close, m.volume)), strict=True
@@ -82,11 +85,11 @@ class MinuteDay:
 
     def known(self, now_ns: int) -> list[SourceBar]:
         """Bars that have ended by now."""
-        return self._bars(0, int(np.searchsorted(self._end_array, now_ns, side="right")))
+        return self._bars(0, bisect_right(self._ends, now_ns))
 
     def last_bar(self, now_ns: int) -> SourceBar | None:
         """The newest bar that has ended by now, or None."""
-        count = int(np.searchsorted(self._end_array, now_ns, side="right"))
+        count = bisect_right(self._ends, now_ns)
         return self._bars(count - 1, count)[0] if count else None
 
     def print_of(self, bar: SourceBar) -> Print:
@@ -101,7 +104,7 @@ class MinuteDay:
         """The quote in force: the recorded one, else the model's around the last close."""
         if self.quotes is not None:
             return self.quotes.touch(self._symbol, min(at_ns, self._session.close_ns))
-        count = int(self._end_array.searchsorted(at_ns, side="right"))
+        count = bisect_right(self._ends, at_ns)
         if count == 0:
             return None
         if self._touch[0] != count:

@@ -52,6 +52,7 @@ class MinuteMarket:
     ) -> None:
         self._on_demand = frozenset(on_demand)
         self._bars_only = ("", False)
+        self._only_on_demand = self._on_demand.issuperset(symbols)
         self._folder, self._table, self._seed = folder, table, seed
         self._symbols = tuple(sorted(symbols))
         wanted = [s for s in table.sessions if first <= s.date <= last]
@@ -194,7 +195,7 @@ class MinuteMarket:
 
     def _tells_bars_only(self, session: Session) -> bool:
         """Whether a session's bars are all that there is to tell at present."""
-        if self._watched or not self._on_demand.issuperset(self._symbols):
+        if self._watched or not self._only_on_demand:
             return False
         if self._bars_only[0] != session.date:
             days = (self._day(symbol, session) for symbol in self._symbols)

@@ -70,7 +70,7 @@ class StrategyRunner:
         """Offer a message to every strategy that has not failed."""
         out: list[Message] = []
         for strategy in self._strategies:
-            if strategy.name in self._failed:
+            if self._failed and strategy.name in self._failed:
                 continue
             try:
                 # All or nothing: what a strategy said before it raised is not to be trusted either.
@@ -81,7 +81,8 @@ class StrategyRunner:
             except Exception as error:
                 self._failed.add(strategy.name)
                 said = (StrategyFailed(strategy.name, f"{type(error).__name__}: {error}"),)
-            out.extend(said)
+            if said:
+                out.extend(said)
         return out
 
     # ------------------------------------------------------------------------------------------------ an operator

@@ -1,20 +1,21 @@
 """Bars a CPU-second of a backtest through the whole path, against the least that any such system must do.
 
 Inputs: a random walk of 200,000 one-minute bars. Outputs: figures and ratios, as text or ``--json``. The path: engine,
-strategy, risk gate, desk, exchange in process, ledger, reconcile; the journal's outputs are written, SQLite is off.
-The floor: the same bars made into the same messages and given to three handlers by type. Repeats are interleaved and
-the best of each counts. Beside them, where installed, backtesting.py and basana on the same bars and rule.
+strategy, risk gate, desk, exchange in process, ledger, reconcile, with the settings of ``oracle backtest``; outputs are
+journalled, SQLite is off. The floor: the same bars made into the same messages and given to three handlers by type.
+Everything takes turns, as often, and the best of each counts; beside them, where installed, backtesting.py and basana.
 """
 
 import argparse
 import asyncio
+import contextlib
 import csv
 import json
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from examples.ema_cross import EmaCross, EmaCrossParams  # noqa: E402
 from oracle.app import build_core  # noqa: E402, F401 - imported here so that no repeat pays for it
 from oracle.backtest import Backtest, make_exchange, wire  # noqa: E402
 from oracle.backtest_run import NoStore  # noqa: E402
+from oracle.cli.backtest import ACCOUNT_READ_EVERY_S, ONE_QUOTE_A_MINUTE  # noqa: E402
 from oracle.config import load  # noqa: E402
 from oracle.core.messages import Bar, Message, Stamped  # noqa: E402
 from oracle.opening import opening_record  # noqa: E402
@@ -114,8 +116,8 @@ def ours(count: int, folder: Path) -> tuple[float, Tally, str]:
         base={
             "mode": "sim",
             "strategies": {},
-            "risk": {"max_option_quote_age_s": "75", "max_stock_quote_age_s": "75", "max_round_trips_per_session": 50},
-            "sim": {"account_read_every_s": 86_400.0},
+            "risk": dict(ONE_QUOTE_A_MINUTE),
+            "sim": {"account_read_every_s": ACCOUNT_READ_EVERY_S},
         },
     )
     loaded = asyncio.run(_empty(folder))
@@ -159,23 +161,27 @@ def read_tally(path: Path) -> Tally:
 
 
 def measure(count: int = BARS, repeats: int = REPEATS) -> dict[str, Any]:
-    """Run floors and backtests in turn and keep the best of each, in bars a CPU-second."""
+    """Run floors, backtests and peers in turn and keep the best of each, in bars a CPU-second."""
     _, minutes, _ = make_market(count)
     columns = columns_of(minutes)
     best = {"floor": 0.0, "bare_floor": 0.0, "ours": 0.0}
     digests: set[str] = set()
     tally = Tally()
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        peers = [stack.enter_context(peer_at(peer, minutes, folder)) for peer in PEERS]
         for _ in range(repeats):
             best["floor"] = max(best["floor"], count / floor(columns, bare=False))
             best["bare_floor"] = max(best["bare_floor"], count / floor(columns, bare=True))
-            took_s, tally, digest = ours(count, Path(name))
+            took_s, tally, digest = ours(count, folder)
             best["ours"] = max(best["ours"], count / took_s)
             digests.add(digest)
-        peers = {peer: run_peer(peer, minutes, Path(name), repeats) for peer in PEERS}
+            for peer in peers:
+                peer.turn()
     figures = tally.figures()
     return {
         "bars": count,
+        "repeats": repeats,
         "bars_per_cpu_s": {key: round(value) for key, value in best.items()},
         "ratio": round(best["ours"] / best["floor"], 4),
         "ratio_to_bare": round(best["ours"] / best["bare_floor"], 4),
@@ -186,39 +192,69 @@ def measure(count: int = BARS, repeats: int = REPEATS) -> dict[str, Any]:
         "orders": figures["orders"],
         "fills": figures["fills"],
         "differences": None if tally.differences is None else list(tally.differences),
-        "peers": peers,
+        "peers": {peer.name: peer.best for peer in peers},
     }
 
 
-def run_peer(peer: str, minutes: Minutes, folder: Path, repeats: int) -> dict[str, Any]:
-    """Run one peer in its own environment on the same bars and rule; says why where it cannot be run."""
+class Peer:
+    """One peer's process, and the best that it has said; without a process ``best`` says why."""
+
+    def __init__(self, name: str, process: subprocess.Popen[str] | None, errors: Path) -> None:
+        self.name, self._process, self._errors = name, process, errors
+        self.best: dict[str, Any] = {} if process else {"absent": "no .venv-peers; requirements/peers.txt says how"}
+
+    def turn(self) -> None:
+        """Run it once."""
+        if self._process is None or "absent" in self.best:
+            return
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended: what it said last is read below
+            self._process.stdin.write("once more\n")
+            self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            said = self._errors.read_text().strip().splitlines()
+            self.best = {"absent": said[-1] if said else f"exit {self._process.wait()}"}
+            return
+        self.best = max(self.best, json.loads(line), key=lambda told: told.get("bars_per_cpu_s", 0))
+
+
+@contextlib.contextmanager
+def peer_at(name: str, minutes: Minutes, folder: Path) -> Iterator[Peer]:
+    """A peer in its own environment on the same bars and rule, warm between its turns as ours is."""
+    errors = folder / f"{name}.err"
     if not PEERS_PYTHON.exists():
-        return {"absent": "no .venv-peers; requirements/peers.txt says how to make it"}
+        yield Peer(name, None, errors)
+        return
     path = folder / "bars.csv"
     if not path.exists():
         with path.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(("start_ns", "o", "h", "l", "c", "v"))
             writer.writerows(zip(*columns_of(minutes), strict=True))
-    script = Path(__file__).with_name("peers_throughput.py")
-    rule = [str(n) for n in (FAST, SLOW, HOLD_MINUTES, repeats)]
-    done = subprocess.run(
-        [PEERS_PYTHON, script, peer, path, *rule], capture_output=True, text=True, timeout=280, check=False
-    )
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines()
-        return {"absent": lines[-1] if lines else f"exit {done.returncode}"}
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    script, rule = Path(__file__).with_name("peers_throughput.py"), [str(n) for n in (FAST, SLOW, HOLD_MINUTES)]
+    with errors.open("w") as said, subprocess.Popen(
+        [PEERS_PYTHON, script, name, path, *rule], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True
+    ) as process:  # fmt: skip
+        try:
+            yield Peer(name, process, errors)
+        finally:
+            process.kill()
 
 
 def print_text(result: dict[str, Any]) -> None:
     """Print the figures for people."""
     best = result["bars_per_cpu_s"]
-    print(f"{result['bars']:,} one-minute bars, EMA {FAST}/{SLOW}; bars a CPU-second, best of the repeats")
+    print(
+        f"{result['bars']:,} one-minute bars, EMA {FAST}/{SLOW}; bars a CPU-second, best of {result['repeats']} in turn"
+    )
     print(f"  this program, whole path    {best['ours']:>12,}   {result['trades']} trades, {result['orders']} orders")
     print(f"  floor, the same messages    {best['floor']:>12,}   ratio {result['ratio']:.3f}, at least {LEAST_RATIO}")
-    print(f"  floor, unchecked messages   {best['bare_floor']:>12,}   ratio {result['ratio_to_bare']:.3f}")
+    print(
+        f"  floor, unchecked messages   {best['bare_floor']:>12,}   ratio {result['ratio_to_bare']:.3f}, not judged:"
+        " its bars are not the program's messages, which check themselves"
+    )
     for name, peer in result["peers"].items():
         if "absent" in peer:
             print(f"  {name:<26}       absent   {peer['absent']}")

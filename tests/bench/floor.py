@@ -1,15 +1,16 @@
 """The floor: the least a Python process does between a bar's frame and an order's POST, and nothing else.
 
-Inputs: the broker's address and a key. It holds one stock websocket and one kept-alive raw connection, decodes each
+Inputs: the broker's address and a key. It holds one stock websocket and kept-alive raw connections, decodes each
 frame with msgpack, and for a bar writes one HTTP/1.1 request that was built by hand. With a folder it first commits
-one small row to SQLite (WAL, synchronous=FULL). ``--burst N``: a bar makes N orders, each sent when the one before it
-has been answered, as a client must that wants to know which of its orders exist.
+one small row to SQLite (WAL, synchronous=FULL). ``--burst N``: a bar makes N orders; each connection sends its next
+when its last has been answered, as a client must that wants to know which of its orders exist.
 """
 
 import argparse
 import asyncio
 import socket
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,13 +27,13 @@ ORDER = {
 
 
 class RawHttp(asyncio.Protocol):
-    """One kept-alive connection that knows only how to send an order and when it was answered."""
+    """One kept-alive connection that knows only how to send an order and whom to tell of the answer."""
 
-    def __init__(self, head: bytes) -> None:
+    def __init__(self, head: bytes, on_answer: Callable[["RawHttp"], None]) -> None:
         self._head = head
         self._left = b""
         self._transport: asyncio.Transport | None = None
-        self.answered: asyncio.Future[None] | None = None
+        self._on_answer = on_answer
 
     def connection_made(self, transport: Any) -> None:
         """Keep the transport; small writes leave at once."""
@@ -54,8 +55,7 @@ class RawHttp(asyncio.Protocol):
         length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
         if len(rest) >= length:
             self._left = rest[length:]
-            if self.answered is not None and not self.answered.done():
-                self.answered.set_result(None)
+            self._on_answer(self)
 
 
 class Committer:
@@ -77,44 +77,40 @@ class Committer:
 class Floor:
     """What is done for each frame."""
 
-    def __init__(self, http: RawHttp, committer: Committer | None, burst: int) -> None:
-        self._http = http
+    def __init__(self, committer: Committer | None, burst: int) -> None:
+        self.connections: list[RawHttp] = []
         self._committer = committer
         self._burst = burst
-        self._number = 0
+        self._number = self._last = 0
 
-    def on_frame(self, frame: bytes) -> bool:
-        """Take a frame; whether it was a bar. A bar's first order has left when this returns."""
+    def on_frame(self, frame: bytes) -> None:
+        """Take a frame; when it was a bar, one order has left on each connection when this returns."""
         if not any(message["T"] == "b" for message in msgpack.unpackb(frame)):
-            return False
+            return
         if self._committer is not None:
             self._committer.commit(self._number)
-        self._post()
-        return True
+        self._last = self._number + self._burst
+        for connection in self.connections:
+            self.post(connection)
 
-    async def rest(self) -> None:
-        """Send what follows a bar's first order, one after another."""
-        for _ in range(self._burst - 1):
-            assert self._http.answered is not None
-            await self._http.answered
-            self._post()
-
-    def _post(self) -> None:
-        self._number += 1
-        if self._burst > 1:
-            self._http.answered = asyncio.get_running_loop().create_future()
-        self._http.post(self._number)
+    def post(self, connection: RawHttp) -> None:
+        """Send the bar's next order on a connection that is free; nothing when all have left."""
+        if self._number < self._last:
+            self._number += 1
+            connection.post(self._number)
 
 
-async def run(url: str, key: str, library: str, state: Path | None, burst: int) -> None:
+async def run(url: str, key: str, library: str, state: Path | None, burst: int, connections: int) -> None:
     """Be a floor until killed."""
     host = urlsplit(url)
     head = (
         f"POST /v2/orders HTTP/1.1\r\nHost: {host.netloc}\r\nAPCA-API-KEY-ID: {key}\r\nAPCA-API-SECRET-KEY: secret\r\n"
         "Content-Type: application/json\r\n"
     ).encode()
-    _, http = await asyncio.get_running_loop().create_connection(lambda: RawHttp(head), host.hostname, host.port)
-    floor = Floor(http, None if state is None else Committer(state), burst)
+    floor, loop = Floor(None if state is None else Committer(state), burst), asyncio.get_running_loop()
+    for _ in range(connections):
+        _, http = await loop.create_connection(lambda: RawHttp(head, floor.post), host.hostname, host.port)
+        floor.connections.append(http)
     stream = f"ws://{host.netloc}/v2/iex"
     hello = [{"action": "auth", "key": key, "secret": "secret"}, {"action": "subscribe", "bars": ["SPY", "QQQ", "IWM"]}]
     if library == "websockets":
@@ -123,15 +119,13 @@ async def run(url: str, key: str, library: str, state: Path | None, burst: int) 
                 await socket_.send(msgpack.packb(said))
             async for frame in socket_:
                 assert isinstance(frame, bytes)
-                if floor.on_frame(frame):
-                    await floor.rest()
+                floor.on_frame(frame)
     else:
         async with aiohttp.ClientSession() as session, session.ws_connect(stream, compress=0) as stock:
             for said in hello:
                 await stock.send_bytes(msgpack.packb(said))
             async for message in stock:
-                if floor.on_frame(message.data):
-                    await floor.rest()
+                floor.on_frame(message.data)
 
 
 def main() -> None:
@@ -142,8 +136,9 @@ def main() -> None:
     parser.add_argument("--library", choices=("aiohttp", "websockets"), default="aiohttp")
     parser.add_argument("--state", type=Path)
     parser.add_argument("--burst", type=int, default=1)
+    parser.add_argument("--connections", type=int, default=1)
     asked = parser.parse_args()
-    asyncio.run(run(asked.url, asked.key, asked.library, asked.state, asked.burst))
+    asyncio.run(run(asked.url, asked.key, asked.library, asked.state, asked.burst, asked.connections))
 
 
 if __name__ == "__main__":

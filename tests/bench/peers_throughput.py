@@ -1,7 +1,7 @@
-"""One peer on the benchmark's bars and rule, in the peers' own environment: prints one JSON object.
+"""One peer on the benchmark's bars and rule, in the peers' own environment: one run, one JSON line for each input line.
 
 Rule: buy the underlying when the fast average of closes crosses above the slow one, leave after some minutes.
-Arguments: peer, CSV of start_ns,o,h,l,c,v, fast, slow, hold minutes, repeats. Reading the file is not timed.
+Arguments: peer, CSV of start_ns,o,h,l,c,v, fast, slow, hold minutes. Reading the file is not timed.
 """
 
 import asyncio
@@ -107,17 +107,17 @@ def run_basana(rows: list[list[str]], rule: Rule) -> float:
 
 
 def main() -> None:
-    """Run the peer and print its best repeat."""
+    """Run the peer whenever a line comes."""
     peer, path, *numbers = sys.argv[1:]
-    fast, slow, hold, repeats = (int(n) for n in numbers)
+    fast, slow, hold = (int(n) for n in numbers)
     with open(path, newline="") as file:
         rows = list(csv.reader(file))[1:]
     run = {"backtesting": run_backtesting, "basana": run_basana}[peer]
-    best_s, rule = float("inf"), Rule(fast, slow, hold)
-    for _ in range(min(repeats, 2)):
+    for _ in sys.stdin:
         rule = Rule(fast, slow, hold)
-        best_s = min(best_s, run(rows, rule))
-    print(json.dumps({"version": version(peer), "bars_per_cpu_s": round(len(rows) / best_s), "trades": rule.trades}))
+        took_s = run(rows, rule)
+        told = {"version": version(peer), "bars_per_cpu_s": round(len(rows) / took_s), "trades": rule.trades}
+        print(json.dumps(told), flush=True)
 
 
 if __name__ == "__main__":

@@ -3,17 +3,17 @@
 import io
 import time
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytest
 from rich.console import Console
 
 from tests.bench import market
 from tests.bench.__main__ import throughput_figures
-from tests.bench.bar_to_order import BURST, bench, burst, rounds, single
+from tests.bench.bar_to_order import BURST, Client, bench, burst, repeats, rounds, single
 from tests.bench.bench_clock import BenchClock
 from tests.bench.measure import Figure, percentile, print_table
-from tests.bench.soak import Session, Soak, report
+from tests.bench.soak import Session, Soak, memory_mb, report
 
 
 def printed(figures: list[Figure]) -> str:
@@ -80,7 +80,8 @@ class TestClock:
 class TestSoak:
     @staticmethod
     def of(*rss_mb: float) -> Soak:
-        return Soak([Session(f"day {n}", 40.0, mb, mb + 1, 80.0) for n, mb in enumerate(rss_mb)], 0)
+        sessions = [Session(f"day {n}", 40.0, mb, max(rss_mb[: n + 1]) + 1, 80.0) for n, mb in enumerate(rss_mb)]
+        return Soak(sessions, 0, max(rss_mb) + 1)
 
     @pytest.mark.parametrize(
         ("rss_mb", "met"),
@@ -94,6 +95,19 @@ class TestSoak:
         report(soak, 3, Console(file=out, width=120))
         assert ("MISSED" in out.getvalue()) is not met
 
+    def test_an_unknown_growth_misses(self) -> None:
+        soak = self.of(100, 100)
+        assert soak.growth is None
+        assert not soak.met(2)
+
+    def test_the_highest_is_the_kernels_mark(self, tmp_path: Path) -> None:
+        status = tmp_path / "status"
+        status.write_text("Name:\toracle\nVmPeak:\t  900000 kB\nVmHWM:\t  300000 kB\nVmRSS:\t  200000 kB\n")
+        assert memory_mb(status) == (204.8, 307.2)
+        status.write_text("Name:\toracle\nState:\tZ (zombie)\n")
+        assert memory_mb(status) is None
+        assert memory_mb(tmp_path / "gone") is None
+
     def test_a_daemon_that_failed_misses(self) -> None:
         soak = self.of(100, 100, 100)
         soak.code = 70
@@ -104,18 +118,31 @@ class TestSoak:
 @pytest.mark.timeout(120)
 async def test_bar_to_order_runs_and_prints_ratios(tmp_path: Path) -> None:
     figures = await single(tmp_path, 4, 1)
-    assert [figure.name.rpartition(" ")[2] for figure in figures] == ["p50", "p99", "p50", "p99"]
-    assert all(figure.ratio is not None and figure.ratio > 0 for figure in figures)
+    names = [figure.name.rpartition(" ")[2] for figure in figures]
+    assert names == ["p50", "p99", "again", "p50", "p99", "again", "p50", "p99"]
+    assert all(figure.ratio is not None and figure.ratio > 0 for figure in figures if figure.unit == "µs")
     assert printed(figures).count("≤ 3") == 2
+    assert [figure.floor for figure in figures if figure.unit == "events"] == [4, 4]
+
+
+@pytest.mark.parametrize(("repeated", "met"), [(0, True), (2, True), (3, False)])
+def test_more_than_two_repeats_of_a_hundred_events_miss(repeated: int, met: bool) -> None:
+    client = Client("ours", cast(Any, None), cast(Any, None), None, 0, (), [[0.001] * 50] * 2, repeated=repeated)
+    figure = repeats(client, "bar to order")
+    assert figure.met is met
+    assert str(repeated) in printed([figure])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_a_burst_arrives_whole(tmp_path: Path) -> None:
-    (figure,) = await burst(tmp_path, 1)
-    assert str(BURST) in figure.name
-    assert figure.ratio is not None
-    assert figure.ratio > 0
+    judged, beside = await burst(tmp_path, 1)
+    assert str(BURST) in judged.name
+    assert judged.target is not None
+    assert beside.target is None
+    for figure in (judged, beside):
+        assert figure.ratio is not None
+        assert figure.ratio > 0
 
 
 @pytest.mark.timeout(60)

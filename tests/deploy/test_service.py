@@ -91,6 +91,16 @@ def test_the_environment_is_settings_that_exist(unit: dict[str, list[str]]) -> N
     assert config.logs.colour is False
 
 
+def test_a_large_host_brings_no_thread_a_core(unit: dict[str, list[str]]) -> None:
+    """With TasksMax below a host's cores numpy could not be imported."""
+    pairs = dict(pair.split("=", 1) for line in unit["Environment"] for pair in line.split())
+    count = "import numpy, os; print(len(os.listdir('/proc/self/task')))"
+    environment = {name: text for name, text in pairs.items() if name.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", count], env=environment, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == 1
+    assert environment.keys() == {"OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"}
+
+
 def test_what_would_break_the_daemon_is_not_in_it(unit: dict[str, list[str]]) -> None:
     assert unit["ProcSubset"] == ["all"]  # pid takes the process_* metrics away
     assert "AF_UNIX" in unit["RestrictAddressFamilies"][0].split()

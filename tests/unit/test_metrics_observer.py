@@ -183,11 +183,40 @@ def test_a_restart_keeps_working_orders_latches_and_open_trades(observer: Observ
 
     submits = [one for one in messages() if isinstance(one, SubmitOrder)]
     opened = [one for one in messages() if isinstance(one, TradeOpened)]
-    observer.restore(submits[-1:], [LatchChanged("day_loss", True, "", "", "", None)], opened[-1:])
+    observer.restore(submits[-1:], [], [LatchChanged("day_loss", True, "", "", "", None)], opened[-1:])
     assert value(observer, "oracle_open_orders") == 1
     assert value(observer, "oracle_latch_active", latch="day_loss") == 1
     assert value(observer, "oracle_halts_total", latch="day_loss") == 0
     assert value(observer, "oracle_open_trades", strategy="opening_range_breakout") == 1
+
+
+def test_a_restart_keeps_orders_of_unknown_fate_until_something_is_learnt(observer: Observer) -> None:
+    from oracle.core.messages import OrderAdvanced, SubmitOrder
+
+    submit = next(one for one in messages() if isinstance(one, SubmitOrder))
+    sent = next(one for one in messages() if isinstance(one, OrderAdvanced))
+
+    def to(state: OrderState, order_id: str) -> OrderAdvanced:
+        return msgspec.structs.replace(sent, order_id=order_id, to_state=state)
+
+    lost, other, over = submit.order_id, "found-again", "over-by-now"
+    working = [submit, msgspec.structs.replace(submit, order_id=other)]
+    advanced = [to(OrderState.UNKNOWN, one) for one in (lost, other, over)] + [to(OrderState.ACCEPTED, other)]
+    observer.restore(working, advanced, (), ())
+    assert value(observer, "oracle_unknown_orders") == 1
+    observer.observe_turn(turns()[0][0], (to(OrderState.ACCEPTED, lost),))
+    assert value(observer, "oracle_unknown_orders") == 0
+
+
+def test_a_bar_that_was_fetched_is_no_sign_of_a_live_stream(observer: Observer) -> None:
+    stamped = next(one for one, _ in turns() if type(one.input).__name__ == "Bar")
+    fetched = msgspec.structs.replace(stamped.input, backfilled=True)
+    observer.observe_turn(msgspec.structs.replace(stamped, input=fetched), ())
+    assert math.isnan(value(observer, "oracle_feed_last_message_timestamp_seconds", feed="stock"))
+    assert value(observer, "oracle_inputs_total", feed="stock", type="Bar") == 1
+    live = msgspec.structs.replace(stamped.input, backfilled=False)
+    observer.observe_turn(msgspec.structs.replace(stamped, input=live), ())
+    assert value(observer, "oracle_feed_last_message_timestamp_seconds", feed="stock") == stamped.at_ns / S
 
 
 def test_every_input_type_can_be_counted() -> None:
