@@ -26,9 +26,7 @@ from oracle.core.messages import (
     Bar,
     ChainReadFailed,
     DailyIvObserved,
-    Feed,
     FeedChanged,
-    FeedState,
     LookUpOrder,
     Message,
     Quote,
@@ -40,6 +38,7 @@ from oracle.core.messages import (
     TradingStatus,
     UpdatedBar,
 )
+from oracle.core.vocabulary import Feed, FeedState
 from oracle.daemon import Effect
 from oracle.inbox import Inbox, Source
 from oracle.sim.errors import RefusedError

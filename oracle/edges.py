@@ -21,16 +21,9 @@ from oracle.alpaca.ratebudget import RateBudget
 from oracle.alpaca.rest import RestClient
 from oracle.alpaca.tradingfeed import TradingFeed
 from oracle.core.errors import ConfigurationError, InvariantError, TransientError
-from oracle.core.messages import (
-    ChainReadFailed,
-    DailyIvObserved,
-    Feed,
-    Input,
-    Message,
-    ReadChain,
-    SetOptionSubscription,
-)
+from oracle.core.messages import ChainReadFailed, DailyIvObserved, Input, Message, ReadChain, SetOptionSubscription
 from oracle.core.sessions import MINUTE_NS, NS, REGULAR_CLOSE_MIN, REGULAR_LENGTH_NS, Session, SessionTable
+from oracle.core.vocabulary import Feed
 from oracle.daemon import Effect
 from oracle.edgetimers import EdgeTimers
 from oracle.inbox import Inbox, Source

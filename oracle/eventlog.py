@@ -17,7 +17,6 @@ from oracle.core.messages import (
     DrainRequested,
     ExitTriggered,
     FeedChanged,
-    FeedState,
     ForeignExecution,
     Intent,
     IntentApproved,
@@ -40,6 +39,7 @@ from oracle.core.messages import (
     TradeClosed,
     TradeOpened,
 )
+from oracle.core.vocabulary import FeedState
 
 log = structlog.get_logger("oracle.core")
 Fields = dict[str, Any]

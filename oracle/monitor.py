@@ -12,7 +12,7 @@ from oracle import __version__
 from oracle.alpaca.supervisor import Phase
 from oracle.console.server import Check, Probes
 from oracle.core.errors import StoreError
-from oracle.core.messages import Feed, FeedState, TradingState
+from oracle.core.vocabulary import Feed, FeedState, TradingState
 from oracle.edges import Edges
 from oracle.inbox import Inbox
 from oracle.metrics.observer import Observer

@@ -20,12 +20,12 @@ from oracle.core.messages import (
     LookUpOrder,
     LookUpReturned,
     Message,
-    Outcome,
     ReadAccount,
     SendCancel,
     SendOrder,
     SubmitReturned,
 )
+from oracle.core.vocabulary import Outcome
 
 BrokerEffect = SendOrder | SendCancel | LookUpOrder | ReadAccount
 ResultSink = Callable[[int, Message], None]

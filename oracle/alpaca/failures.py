@@ -10,7 +10,7 @@ from enum import StrEnum
 import msgspec
 
 from oracle.alpaca.wire import StreamCode
-from oracle.core.messages import Feed
+from oracle.core.vocabulary import Feed
 
 NS = 1_000_000_000
 

@@ -20,8 +20,9 @@ from oracle.alpaca.streams import Connection, OptionConnection, StockConnection,
 from oracle.alpaca.supervisor import Phase, Supervisor
 from oracle.alpaca.translate import bar_from, quote_from, status_from, updated_bar_from
 from oracle.core.errors import ConfigurationError, ProtocolError, RemoteError, TransientError
-from oracle.core.messages import Bar, Feed
+from oracle.core.messages import Bar
 from oracle.core.sessions import NS, SessionTable
+from oracle.core.vocabulary import Feed
 
 STALE_AFTER_S = 12.0
 _DATA = wire.DATA_TYPES

@@ -15,8 +15,8 @@ from typing import Any
 import msgpack
 
 from oracle.core.errors import RemoteError
-from oracle.core.messages import Side
 from oracle.core.money import decimal_from_text
+from oracle.core.vocabulary import Side
 
 NS = 1_000_000_000
 MAX_PRICE = 10_000_000.0

@@ -24,12 +24,12 @@ from oracle.core.messages import (
     ExecutionReported,
     LookUpOrder,
     LookUpReturned,
-    Outcome,
     ReadAccount,
     SendCancel,
     SendOrder,
     SubmitReturned,
 )
+from oracle.core.vocabulary import Outcome
 
 _ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,63}")
 _NOT_A_REJECTION = frozenset({408, 409, 429})

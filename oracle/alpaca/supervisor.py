@@ -11,8 +11,9 @@ import msgspec
 
 from oracle.alpaca.failures import POLICIES, Failure, Kind, backoff_ns
 from oracle.core.errors import ProtocolError
-from oracle.core.messages import Feed, FeedChanged, FeedState
+from oracle.core.messages import FeedChanged
 from oracle.core.sessions import SessionTable
+from oracle.core.vocabulary import Feed, FeedState
 
 NS = 1_000_000_000
 STABLE_AFTER_NS = 60 * NS

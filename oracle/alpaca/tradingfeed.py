@@ -14,8 +14,8 @@ from oracle.alpaca.fields import MalformedError
 from oracle.alpaca.streams import Connection, TradingConnection, Undecodable
 from oracle.alpaca.supervisor import Supervisor
 from oracle.alpaca.translate import trade_update
-from oracle.core.messages import Feed
 from oracle.core.sessions import SessionTable
+from oracle.core.vocabulary import Feed
 
 
 class TradingFeed(SupervisedFeed):

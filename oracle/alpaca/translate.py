@@ -27,7 +27,6 @@ from oracle.core.errors import InvariantError, RemoteError
 from oracle.core.instruments import is_option, parse_occ
 from oracle.core.messages import (
     Bar,
-    BrokerEvent,
     BrokerFee,
     BrokerOrder,
     ChainListed,
@@ -36,10 +35,10 @@ from oracle.core.messages import (
     Message,
     OrderReported,
     Quote,
-    Side,
     TradingStatus,
     UpdatedBar,
 )
+from oracle.core.vocabulary import BrokerEvent, Side
 
 _CUT = 40
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from oracle.core.messages import BrokerEvent, Side
+from oracle.core.vocabulary import BrokerEvent, Side
 
 KEY_HEADER = "APCA-API-KEY-ID"
 SECRET_HEADER = "APCA-API-SECRET-KEY"  # noqa: S105 - a header's name

@@ -19,7 +19,6 @@ from oracle.core.messages import (
     AccountReported,
     ClearTimer,
     FeeCharged,
-    Feed,
     FeedChanged,
     Input,
     LedgerSeeded,
@@ -34,6 +33,7 @@ from oracle.core.messages import (
 from oracle.core.money import ZERO
 from oracle.core.ports import AccountView, ChainsView, Context, EquityView
 from oracle.core.sessions import Session, SessionTable
+from oracle.core.vocabulary import Feed
 
 _NEVER_NS = 2**63 - 1
 SESSION_OPEN_TIMER = "session:open"

@@ -20,7 +20,6 @@ from oracle.core.messages import (
     LedgerSeeded,
     Message,
     OrderFilled,
-    Purpose,
     Quote,
     SessionClosed,
     SessionOpened,
@@ -31,6 +30,7 @@ from oracle.core.messages import (
 from oracle.core.money import ZERO, price_from_float
 from oracle.core.ports import ChainsView, Context, EquityView, LedgerView, MarketView, OptionQuote
 from oracle.core.sessions import MINUTE_NS, NS, SessionTable
+from oracle.core.vocabulary import Purpose
 
 MARK_TIMER = "equity:mark"
 # How long the last fresh mark stands in for a side that has gone: a moment of the market, not a price to trade on.

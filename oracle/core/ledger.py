@@ -24,13 +24,13 @@ from oracle.core.messages import (
     OrderClosed,
     OrderFilled,
     PositionAdopted,
-    Purpose,
     SubmitOrder,
     TradeClosed,
     TradeOpened,
 )
 from oracle.core.money import ZERO
 from oracle.core.ports import Context, PositionView, TradeView
+from oracle.core.vocabulary import Purpose
 
 
 @dataclass(slots=True)

@@ -10,8 +10,9 @@ from typing import Protocol
 
 import msgspec
 
-from oracle.core.messages import ChainListed, ExitPlan, Feed, FeedState, Message, Quote, Side
+from oracle.core.messages import ChainListed, ExitPlan, Message, Quote
 from oracle.core.sessions import Session, SessionTable
+from oracle.core.vocabulary import Feed, FeedState, Side
 
 
 class OptionQuote(msgspec.Struct, frozen=True):

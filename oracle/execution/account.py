@@ -11,16 +11,12 @@ from collections.abc import Iterable, Sequence
 from oracle.core.bus import HandlerTable
 from oracle.core.messages import (
     AccountReported,
-    Feed,
     FeedChanged,
-    FeedState,
     ForeignExecution,
     Message,
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
-    OrderState,
-    Purpose,
     ReadAccount,
     SessionClosed,
     SessionOpened,
@@ -30,6 +26,7 @@ from oracle.core.messages import (
 )
 from oracle.core.ports import Context
 from oracle.core.sessions import MINUTE_NS, NS
+from oracle.core.vocabulary import Feed, FeedState, OrderState, Purpose
 from oracle.execution.orders import TERMINAL, commanded_ns
 
 READ_TIMER = "account:read"

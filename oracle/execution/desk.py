@@ -14,9 +14,7 @@ from oracle.core.messages import (
     CancelOrder,
     CancelReturned,
     ExecutionReported,
-    Feed,
     FeedChanged,
-    FeedState,
     ForeignExecution,
     LookUpOrder,
     LookUpReturned,
@@ -25,9 +23,6 @@ from oracle.core.messages import (
     OrderClosed,
     OrderFilled,
     OrderReported,
-    OrderState,
-    Outcome,
-    Purpose,
     ReadAccount,
     SetTimer,
     SubmitOrder,
@@ -37,6 +32,7 @@ from oracle.core.messages import (
 from oracle.core.money import ZERO
 from oracle.core.ports import Context
 from oracle.core.sessions import MINUTE_NS
+from oracle.core.vocabulary import Feed, FeedState, OrderState, Outcome, Purpose
 from oracle.execution.orders import HELD, TERMINAL, Attempt, OrderEvent, commanded_ns
 from oracle.execution.outcomes import Doubt, Verdict, delay_s, event_of_status, resolve
 from oracle.execution.works import LOOK_TIMER, STEP_TIMER, DeskSettings, Work, Works

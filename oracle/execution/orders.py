@@ -12,8 +12,9 @@ from types import MappingProxyType
 from typing import Final
 
 from oracle.core.errors import ProtocolError
-from oracle.core.messages import OrderState, SendOrder, SubmitOrder
+from oracle.core.messages import SendOrder, SubmitOrder
 from oracle.core.sessions import NS
+from oracle.core.vocabulary import OrderState
 
 
 class OrderEvent(StrEnum):

@@ -12,8 +12,9 @@ from typing import Final
 
 import msgspec
 
-from oracle.core.messages import BrokerOrder, LookUpReturned, Outcome, SendOrder
+from oracle.core.messages import BrokerOrder, LookUpReturned, SendOrder
 from oracle.core.sessions import NS
+from oracle.core.vocabulary import Outcome
 from oracle.execution.orders import OrderEvent
 
 # A look-up soon, then ever later, and never rarer than the last figure.

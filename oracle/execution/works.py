@@ -17,14 +17,13 @@ from oracle.core.messages import (
     Message,
     OrderAdvanced,
     OrderClosed,
-    OrderState,
-    Purpose,
     SendCancel,
     SendOrder,
     SetTimer,
     SubmitOrder,
 )
 from oracle.core.sessions import NS
+from oracle.core.vocabulary import OrderState, Purpose
 from oracle.execution.orders import HELD, TERMINAL, Attempt, OrderEvent, advance
 from oracle.execution.outcomes import NOT_FOUND_S, delay_s, event_of_status, mismatch
 

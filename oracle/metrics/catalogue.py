@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from oracle.core.messages import Feed, FeedState, OrderState, Side
+from oracle.core.vocabulary import Feed, FeedState, OrderState, Side
 
 COUNTER, GAUGE, HISTOGRAM, INFO = "counter", "gauge", "histogram", "info"
 OTHER = "other"

@@ -29,7 +29,6 @@ from oracle.core.messages import (
     ExitTriggered,
     FeeCharged,
     FeedChanged,
-    FeedState,
     ForeignExecution,
     Intent,
     IntentApproved,
@@ -41,7 +40,6 @@ from oracle.core.messages import (
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
-    OrderState,
     Quote,
     Reconciled,
     Stamped,
@@ -50,6 +48,7 @@ from oracle.core.messages import (
     TradeClosed,
     TradeOpened,
 )
+from oracle.core.vocabulary import FeedState, OrderState
 from oracle.metrics.catalogue import (
     CATALOGUE,
     COUNTER,

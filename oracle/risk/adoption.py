@@ -31,15 +31,13 @@ from oracle.core.messages import (
     OperatorRequested,
     OrderClosed,
     OrderFilled,
-    OrderType,
     PositionAdopted,
-    Purpose,
-    Side,
     SubmitOrder,
 )
 from oracle.core.money import CENT, MICROS, ZERO
 from oracle.core.ports import Context, TradeView
 from oracle.core.sessions import MINUTE_NS
+from oracle.core.vocabulary import OrderType, Purpose, Side
 from oracle.risk.book import OrderBook
 from oracle.risk.facts import listed_contract
 

@@ -10,18 +10,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from oracle.core.instruments import CONTRACT_MULTIPLIER
-from oracle.core.messages import (
-    CancelOrder,
-    OrderAdvanced,
-    OrderClosed,
-    OrderFilled,
-    OrderState,
-    Purpose,
-    SubmitOrder,
-    TradeOpened,
-)
+from oracle.core.messages import CancelOrder, OrderAdvanced, OrderClosed, OrderFilled, SubmitOrder, TradeOpened
 from oracle.core.money import ZERO
 from oracle.core.sessions import MINUTE_NS, NS
+from oracle.core.vocabulary import OrderState, Purpose
 from oracle.risk.stored import Stored
 
 # The broker's report may be this much older than its arrival; premium committed since then is not in it yet.

@@ -22,13 +22,13 @@ from oracle.core.messages import (
     ExitTriggered,
     Message,
     OrderClosed,
-    Purpose,
     SetTimer,
     TradeClosed,
     TradeOpened,
 )
 from oracle.core.ports import Context, TradeView
 from oracle.core.sessions import NS
+from oracle.core.vocabulary import Purpose
 from oracle.risk.book import HOLD_BACK_NS, OrderBook
 from oracle.risk.limits import LadderSettings
 from oracle.risk.triggers import (

@@ -12,10 +12,11 @@ import msgspec
 
 from oracle.core.errors import RemoteError
 from oracle.core.instruments import CONTRACT_MULTIPLIER, OptionContract, is_option, multiplier, parse_occ
-from oracle.core.messages import Feed, Intent, Leg, ListedContract
+from oracle.core.messages import Intent, Leg, ListedContract
 from oracle.core.money import CENT, ZERO, price_from_float
 from oracle.core.ports import ChainsView, Context, OptionQuote, StrategyCaps, TradeView
 from oracle.core.sessions import NS
+from oracle.core.vocabulary import Feed
 from oracle.risk.book import OrderBook
 from oracle.risk.halts import Halts
 from oracle.risk.ladder import PENNY_ALWAYS, TickRule, build_ladder

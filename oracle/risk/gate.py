@@ -28,8 +28,6 @@ from oracle.core.messages import (
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
-    OrderType,
-    Purpose,
     Quote,
     ReadAccount,
     Reconciled,
@@ -41,11 +39,11 @@ from oracle.core.messages import (
     TradeClosed,
     TradeEvaluated,
     TradeOpened,
-    TradingState,
 )
 from oracle.core.money import CENT, ZERO
 from oracle.core.ports import Context
 from oracle.core.sessions import NS
+from oracle.core.vocabulary import OrderType, Purpose, TradingState
 from oracle.risk import adoption, answers, pictures
 from oracle.risk.adoption import OPERATOR, Adoption, AdoptWish
 from oracle.risk.book import OrderBook

@@ -10,15 +10,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from oracle.core.messages import (
-    STRATEGY_DISABLED_LATCH,
-    EquityMarked,
-    LatchChanged,
-    StrategyFailed,
-    TradeClosed,
-    TradingState,
-)
+from oracle.core.messages import STRATEGY_DISABLED_LATCH, EquityMarked, LatchChanged, StrategyFailed, TradeClosed
 from oracle.core.sessions import SessionTable
+from oracle.core.vocabulary import TradingState
 from oracle.risk.limits import RiskLimits
 from oracle.risk.sizing import Record
 

@@ -9,8 +9,9 @@ from typing import Final
 
 import msgspec
 
-from oracle.core.messages import LadderStep, Side
+from oracle.core.messages import LadderStep
 from oracle.core.money import option_tick, tick_down, tick_up
+from oracle.core.vocabulary import Side
 from oracle.risk.limits import LadderSettings
 
 # Exchange penny program: these three trade in 0.01 at every price (alpaca.md section 4).

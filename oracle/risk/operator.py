@@ -28,7 +28,6 @@ from oracle.core.messages import (
     OperatorAnswered,
     OperatorRequested,
     OrderClosed,
-    Purpose,
     ReadAccount,
     Reconciled,
     SetTimer,
@@ -37,6 +36,7 @@ from oracle.core.messages import (
 )
 from oracle.core.ports import Context
 from oracle.core.sessions import MINUTE_NS, NS
+from oracle.core.vocabulary import Purpose
 from oracle.risk.adoption import AdoptWish, Foreign
 from oracle.risk.book import REPORT_LAG_NS, OrderBook
 from oracle.risk.exits import Exits, ExitWish, Watch

@@ -7,8 +7,9 @@ Invariants: an unknown, stale or missing input refuses with observed "unknown"; 
 
 from collections.abc import Callable
 
-from oracle.core.messages import FeedState, Refusal, Side, TradingState
+from oracle.core.messages import Refusal
 from oracle.core.sessions import MINUTE_NS, NS
+from oracle.core.vocabulary import FeedState, Side, TradingState
 from oracle.risk.sheet import UNKNOWN, RiskFacts
 
 Rule = Callable[[RiskFacts], Refusal | None]

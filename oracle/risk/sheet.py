@@ -7,8 +7,8 @@ from decimal import Decimal
 
 import msgspec
 
-from oracle.core.messages import FeedState, Side, TradingState
 from oracle.core.ports import StrategyCaps
+from oracle.core.vocabulary import FeedState, Side, TradingState
 from oracle.risk.limits import RiskLimits
 
 UNKNOWN = "unknown"

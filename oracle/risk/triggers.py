@@ -9,10 +9,11 @@ from typing import Final
 
 import msgspec
 
-from oracle.core.messages import Bar, Purpose
+from oracle.core.messages import Bar
 from oracle.core.money import price_from_float
 from oracle.core.ports import OptionQuote, TradeView
 from oracle.core.sessions import MINUTE_NS, NS
+from oracle.core.vocabulary import Purpose
 
 BREAKEVEN: Final = "breakeven"
 SCALE_OUT: Final = "scale_out"

@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from oracle.core.errors import InvariantError
-from oracle.core.messages import Bar, Intent, Leg, Message, NoData, NoSignal, SessionClosed, SessionOpened, Side
+from oracle.core.messages import Bar, Intent, Leg, Message, NoData, NoSignal, SessionClosed, SessionOpened
 from oracle.core.money import price_from_float
 from oracle.core.ports import Context, Selected, StrategyCaps
+from oracle.core.vocabulary import Side
 
 Facts = dict[str, float | str | bool | None]
 Verdict = Intent | NoSignal | NoData

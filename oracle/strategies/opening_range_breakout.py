@@ -13,10 +13,11 @@ from pydantic import field_validator, model_validator
 
 from oracle.core.errors import InvariantError
 from oracle.core.instruments import is_equity
-from oracle.core.messages import Bar, ExitPlan, Intent, Leg, Message, SessionOpened, Side
+from oracle.core.messages import Bar, ExitPlan, Intent, Leg, Message, SessionOpened
 from oracle.core.money import price_from_float
 from oracle.core.ports import Context, DeltaRequest, Selected
 from oracle.core.sessions import MINUTE_NS, NS, Session, minutes_of
+from oracle.core.vocabulary import Side
 from oracle.options.selection import Missing
 from oracle.strategies.base import Facts, Strategy, StrategyParams, Verdict, param, rounded
 from oracle.strategies.indicators import OpeningRange, Rsi, SameMinuteVolume, TrailingVolume

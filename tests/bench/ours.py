@@ -14,10 +14,11 @@ from pathlib import Path
 from oracle import app, logs
 from oracle.config import load
 from oracle.core.errors import InvariantError
-from oracle.core.messages import Bar, ExitPlan, Intent, Leg, Message, Side, Stamped
+from oracle.core.messages import Bar, ExitPlan, Intent, Leg, Message, Stamped
 from oracle.core.money import price_from_float
 from oracle.core.ports import Context, DeltaRequest, Selected
 from oracle.core.sessions import NS
+from oracle.core.vocabulary import Side
 from oracle.store.sqlite import Store
 from oracle.strategies import registry
 from oracle.strategies.base import Strategy, StrategyParams, Verdict, param

@@ -14,7 +14,7 @@ import msgspec
 
 from oracle.core.instruments import multiplier
 from oracle.core.ledger import Ledger
-from oracle.core.messages import OrderState, Purpose
+from oracle.core.vocabulary import OrderState, Purpose
 from oracle.execution.orders import TERMINAL
 from oracle.sim.exchange import Exchange
 from oracle.store.loading import Loaded

@@ -13,30 +13,24 @@ from hypothesis import strategies as st
 
 from oracle.core.messages import (
     AccountReported,
-    BrokerEvent,
     BrokerPosition,
     CancelOrder,
     CancelReturned,
     ExecutionReported,
-    Feed,
     FeedChanged,
-    FeedState,
     LookUpOrder,
     LookUpReturned,
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
     OrderReported,
-    OrderState,
-    Outcome,
-    Purpose,
     ReadAccount,
     SendCancel,
     SendOrder,
-    Side,
     SubmitOrder,
     SubmitReturned,
 )
+from oracle.core.vocabulary import BrokerEvent, Feed, FeedState, OrderState, Outcome, Purpose, Side
 from oracle.execution.orders import LIFE, OURS, OrderEvent, advance
 from tests.unit.builders import (
     CALL,

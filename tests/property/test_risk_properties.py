@@ -15,13 +15,11 @@ from oracle.core.messages import (
     Leg,
     OrderClosed,
     OrderFilled,
-    Outcome,
-    Purpose,
     SendOrder,
-    Side,
     SubmitOrder,
     SubmitReturned,
 )
+from oracle.core.vocabulary import Outcome, Purpose, Side
 from oracle.risk.ladder import TickRule, build_ladder
 from oracle.risk.limits import BOUNDS, LadderSettings, RiskLimits
 from tests.unit.builders import CALL, OTHER_CALL, PUT, House, broker_order, execution, intent, of, one, plan

@@ -19,8 +19,9 @@ from oracle.alpaca.gateway import Gateway
 from oracle.alpaca.marketdata import MarketData
 from oracle.alpaca.rest import RestClient
 from oracle.alpaca.tradingfeed import TradingFeed
-from oracle.core.messages import Bar, Feed, FeedChanged, FeedState, Message
+from oracle.core.messages import Bar, FeedChanged, Message
 from oracle.core.sessions import NS, Session, SessionTable
+from oracle.core.vocabulary import Feed, FeedState
 from oracle.sim.config import ExchangeConfig
 from oracle.sim.server import serve
 from tests.protocol.scripted_source import ScriptedSource, make_sessions

@@ -19,15 +19,14 @@ from oracle.core.messages import (
     Bar,
     ChainListed,
     ChainQuotes,
-    Feed,
     FeedChanged,
-    FeedState,
     ListedContract,
     Quote,
     TradingStatus,
     UpdatedBar,
 )
 from oracle.core.sessions import MINUTE_NS, NS
+from oracle.core.vocabulary import Feed, FeedState
 from tests.protocol.edge_fixtures import (
     CREDENTIALS,
     OPEN_NS,

@@ -17,14 +17,13 @@ from oracle.core.messages import (
     ExecutionReported,
     LookUpOrder,
     OrderReported,
-    Outcome,
     ReadAccount,
     SendCancel,
     SendOrder,
     SetOptionSubscription,
-    Side,
 )
 from oracle.core.sessions import MINUTE_NS, NS
+from oracle.core.vocabulary import Outcome, Side
 from tests.protocol.edge_fixtures import OPEN_NS, Edge, edge_at, exchange_edge, running, serving
 from tests.protocol.scripted_source import FAR, occ
 

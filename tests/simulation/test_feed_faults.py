@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from oracle.core.messages import Bar, Feed, FeedChanged, FeedState, SubmitOrder
+from oracle.core.messages import Bar, FeedChanged, SubmitOrder
 from oracle.core.sessions import MINUTE_NS, NS
+from oracle.core.vocabulary import Feed, FeedState
 from tests.simulation.rehearsal import Rehearsal, clock_ns, rehearse
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(110)]

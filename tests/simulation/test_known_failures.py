@@ -15,17 +15,14 @@ import pytest
 from oracle.core.messages import (
     Bar,
     ExecutionReported,
-    Feed,
-    FeedState,
     LookUpReturned,
     OrderAdvanced,
     OrderFilled,
-    OrderState,
-    Outcome,
     Reconciled,
     SendOrder,
 )
 from oracle.core.sessions import NS
+from oracle.core.vocabulary import Feed, FeedState, OrderState, Outcome
 from tests.simulation.rehearsal import KEYS, QUICK, Rehearsal, clock_ns, exchange, finish, read, rehearse
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(110)]

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from oracle.core.messages import OrderAdvanced, OrderState, Reconciled, SubmitOrder
+from oracle.core.messages import OrderAdvanced, Reconciled, SubmitOrder
 from oracle.core.sessions import NS
+from oracle.core.vocabulary import OrderState
 from tests.simulation.rehearsal import Rehearsal, clock_ns, rehearse
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(110)]

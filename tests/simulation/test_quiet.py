@@ -4,8 +4,8 @@ import pytest
 
 from oracle.alpaca.feeds import STALE_AFTER_S
 from oracle.alpaca.supervisor import Supervisor
-from oracle.core.messages import Feed
 from oracle.core.sessions import NS
+from oracle.core.vocabulary import Feed
 from tests.simulation.quiet import Quiet, Watch, calendar, calmest, watch_year
 
 

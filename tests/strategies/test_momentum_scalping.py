@@ -6,9 +6,10 @@ import pytest
 
 from oracle.core.errors import ConfigurationError
 from oracle.core.instruments import parse_occ
-from oracle.core.messages import Intent, NoData, NoSignal, Quote, Side
+from oracle.core.messages import Intent, NoData, NoSignal, Quote
 from oracle.core.ports import StrategyCaps
 from oracle.core.sessions import MINUTE_NS, NS
+from oracle.core.vocabulary import Side
 from oracle.strategies.registry import load
 
 NAME = "momentum_scalping"

@@ -6,8 +6,9 @@ import pytest
 
 from oracle.core.errors import ConfigurationError
 from oracle.core.instruments import parse_occ
-from oracle.core.messages import Intent, NoData, NoSignal, Side
+from oracle.core.messages import Intent, NoData, NoSignal
 from oracle.core.sessions import MINUTE_NS
+from oracle.core.vocabulary import Side
 from oracle.strategies.registry import load
 
 NAME = "opening_range_breakout"

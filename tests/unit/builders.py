@@ -23,23 +23,19 @@ from oracle.core.messages import (
     ChainQuotes,
     ExecutionReported,
     ExitPlan,
-    Feed,
     FeedChanged,
-    FeedState,
     Intent,
     LadderStep,
     Leg,
     ListedContract,
     Message,
-    OrderType,
-    Purpose,
     Quote,
     SendOrder,
-    Side,
     SubmitOrder,
 )
 from oracle.core.ports import OptionQuote
 from oracle.core.sessions import MINUTE_NS, NS, Session, SessionTable
+from oracle.core.vocabulary import Feed, FeedState, OrderType, Purpose, Side
 from oracle.execution.desk import Desk
 from oracle.execution.reconcile import Reconciler
 from oracle.execution.works import DeskSettings

@@ -14,9 +14,7 @@ from oracle.core.messages import (
     ExitPlanAdvanced,
     ExitTriggered,
     FeeCharged,
-    Feed,
     FeedChanged,
-    FeedState,
     ForeignExecution,
     Intent,
     IntentApproved,
@@ -32,16 +30,12 @@ from oracle.core.messages import (
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
-    OrderState,
-    OrderType,
-    Purpose,
     Quote,
     Reconciled,
     Refusal,
     SessionClosed,
     SessionOpened,
     SetTimer,
-    Side,
     Stamped,
     StrategyFailed,
     SubmitOrder,
@@ -49,6 +43,7 @@ from oracle.core.messages import (
     TradeClosed,
     TradeOpened,
 )
+from oracle.core.vocabulary import Feed, FeedState, OrderState, OrderType, Purpose, Side
 
 D = Decimal
 T0 = 1_768_919_400_000_000_000  # 2026-01-20 14:30 UTC, a session's open

@@ -8,7 +8,8 @@ from decimal import Decimal
 import pytest
 
 from oracle.alpaca.broker import ORDERS_AT_ONCE, Broker, BrokerEffect, Lane
-from oracle.core.messages import LookUpOrder, SendCancel, SendOrder, Side
+from oracle.core.messages import LookUpOrder, SendCancel, SendOrder
+from oracle.core.vocabulary import Side
 
 CALL, PUT = "SPY260109C00600000", "SPY260109P00600000"
 

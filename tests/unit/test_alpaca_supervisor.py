@@ -19,8 +19,9 @@ from oracle.alpaca.supervisor import (
     WaitUntil,
 )
 from oracle.core.errors import ProtocolError
-from oracle.core.messages import Feed, FeedChanged, FeedState
+from oracle.core.messages import FeedChanged
 from oracle.core.sessions import MINUTE_NS, NS, Session, SessionTable
+from oracle.core.vocabulary import Feed, FeedState
 
 DAY_NS = 86_400 * NS
 OPEN_NS = 1_767_623_400 * NS

@@ -24,7 +24,8 @@ from oracle.alpaca.translate import (
     status_from,
     trade_update,
 )
-from oracle.core.messages import BrokerEvent, ExecutionReported, OrderReported, Side
+from oracle.core.messages import ExecutionReported, OrderReported
+from oracle.core.vocabulary import BrokerEvent, Side
 
 NS = 1_000_000_000
 AT = 1_767_623_460 * NS + 123_456_789

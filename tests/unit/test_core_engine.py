@@ -18,26 +18,23 @@ from oracle.core.messages import (
     BrokerPosition,
     ClearTimer,
     EquityMarked,
-    Feed,
     FeedChanged,
-    FeedState,
     Input,
     LedgerSeeded,
     Message,
     OrderClosed,
     OrderFilled,
-    Purpose,
     Quote,
     Reconciled,
     SessionClosed,
     SessionOpened,
     SetTimer,
-    Side,
     TimerFired,
     TradingStatus,
 )
 from oracle.core.ports import ChainsView, Context, OptionQuote
 from oracle.core.sessions import MINUTE_NS, NS, Session, SessionTable
+from oracle.core.vocabulary import Feed, FeedState, Purpose, Side
 from tests.unit.test_core_ledger import CALL, fill, order
 
 DAY = 86_400 * NS

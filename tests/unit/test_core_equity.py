@@ -9,18 +9,10 @@ from oracle.core.engine import Engine
 from oracle.core.equity import EquityKeeper, Marks
 from oracle.core.ledger import Ledger
 from oracle.core.market import MarketState
-from oracle.core.messages import (
-    EquityMarked,
-    IntentApproved,
-    LatchChanged,
-    LedgerSeeded,
-    Message,
-    Purpose,
-    SessionOpened,
-    Side,
-)
+from oracle.core.messages import EquityMarked, IntentApproved, LatchChanged, LedgerSeeded, Message, SessionOpened
 from oracle.core.ports import EquityView, OptionQuote
 from oracle.core.sessions import MINUTE_NS, NS
+from oracle.core.vocabulary import Purpose, Side
 from tests.unit.builders import CALL, OPEN_NS, PUT, START_NS, TABLE, Chains, House, chain_quotes, intent, of
 from tests.unit.test_core_engine import at
 from tests.unit.test_core_ledger import fill, order

@@ -20,13 +20,11 @@ from oracle.core.messages import (
     Message,
     OrderClosed,
     OrderFilled,
-    OrderType,
-    Purpose,
-    Side,
     SubmitOrder,
     TradeClosed,
     TradeOpened,
 )
+from oracle.core.vocabulary import OrderType, Purpose, Side
 
 CALL = "SPY260116C00600000"
 PLAN = ExitPlan(0.5, 0.4, 0.3, None, None, 1, 10**18)

@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from oracle.core.market import MarketState
-from oracle.core.messages import Feed, FeedChanged, FeedState, IntentRefused, Quote, TradingStatus
+from oracle.core.messages import FeedChanged, IntentRefused, Quote, TradingStatus
 from oracle.core.sessions import MINUTE_NS
+from oracle.core.vocabulary import Feed, FeedState
 from tests.unit.builders import OPEN_NS, START_NS, TABLE, House, bar, intent, of, one
 
 CLOSE_NS = TABLE.sessions[0].close_ns

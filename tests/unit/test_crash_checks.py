@@ -7,17 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from oracle.core.messages import (
-    LatchChanged,
-    LedgerSeeded,
-    OrderAdvanced,
-    OrderClosed,
-    OrderFilled,
-    OrderState,
-    Purpose,
-    Side,
-    TradeOpened,
-)
+from oracle.core.messages import LatchChanged, LedgerSeeded, OrderAdvanced, OrderClosed, OrderFilled, TradeOpened
+from oracle.core.vocabulary import OrderState, Purpose, Side
 from oracle.store.loading import Loaded
 from tests.crash.checks import Fill, Truth, at_death, at_end, differences, learnt, restored, struck
 from tests.crash.cli import quantile

@@ -10,23 +10,19 @@ from structlog.testing import capture_logs
 from oracle.core.engine import Turn
 from oracle.core.messages import (
     EquityMarked,
-    Feed,
     FeedChanged,
-    FeedState,
     ForeignExecution,
     Input,
     LatchChanged,
     Message,
     OrderAdvanced,
     OrderFilled,
-    OrderState,
-    Purpose,
     Reconciled,
     SetTimer,
-    Side,
     Stamped,
     StrategyFailed,
 )
+from oracle.core.vocabulary import Feed, FeedState, OrderState, Purpose, Side
 from oracle.eventlog import TABLE, EventLog
 from tests.unit.builders import CALL, DATES, FEE, OPEN_NS, account, bar, chain_quotes, entry_order, intent
 from tests.unit.test_tally import QUIET, closed

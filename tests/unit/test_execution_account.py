@@ -7,19 +7,10 @@ from oracle.core.engine import Engine, Turn
 from oracle.core.equity import EquityKeeper, Marks
 from oracle.core.ledger import Ledger
 from oracle.core.market import MarketState
-from oracle.core.messages import (
-    ChainReadFailed,
-    Feed,
-    FeedChanged,
-    FeedState,
-    Message,
-    OrderClosed,
-    Purpose,
-    Quote,
-    ReadAccount,
-)
+from oracle.core.messages import ChainReadFailed, FeedChanged, Message, OrderClosed, Quote, ReadAccount
 from oracle.core.ports import Context
 from oracle.core.sessions import MINUTE_NS, NS
+from oracle.core.vocabulary import Feed, FeedState, Purpose
 from oracle.execution.account import (
     AFTER_ORDER_S,
     BEFORE_OPEN_NS,

@@ -6,13 +6,10 @@ from typing import Any
 import pytest
 
 from oracle.core.messages import (
-    BrokerEvent,
     BrokerOrder,
     CancelOrder,
     CancelReturned,
-    Feed,
     FeedChanged,
-    FeedState,
     ForeignExecution,
     LadderStep,
     LookUpOrder,
@@ -21,17 +18,13 @@ from oracle.core.messages import (
     OrderClosed,
     OrderFilled,
     OrderReported,
-    OrderState,
-    OrderType,
-    Outcome,
-    Purpose,
     ReadAccount,
     SendCancel,
     SendOrder,
-    Side,
     SubmitReturned,
 )
 from oracle.core.sessions import NS
+from oracle.core.vocabulary import BrokerEvent, Feed, FeedState, OrderState, OrderType, Outcome, Purpose, Side
 from oracle.execution import works
 from tests.unit.builders import FEE, START_NS, House, account, broker_order, entry_order, execution, of, one
 

@@ -6,28 +6,21 @@ from typing import Any
 import pytest
 
 from oracle.core.messages import (
-    BrokerEvent,
     CancelOrder,
     CancelReturned,
-    Feed,
     FeedChanged,
-    FeedState,
     LadderStep,
     LookUpOrder,
     LookUpReturned,
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
-    OrderState,
-    OrderType,
-    Outcome,
-    Purpose,
     SendCancel,
     SendOrder,
-    Side,
     SubmitReturned,
 )
 from oracle.core.sessions import NS
+from oracle.core.vocabulary import BrokerEvent, Feed, FeedState, OrderState, OrderType, Outcome, Purpose, Side
 from oracle.execution.outcomes import NOT_FOUND_S
 from tests.unit.builders import START_NS, House, account, broker_order, entry_order, execution, of, one
 from tests.unit.test_execution_desk import accept, end, found, long_market, not_found, submitted, told

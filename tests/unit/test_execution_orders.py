@@ -3,7 +3,7 @@
 import pytest
 
 from oracle.core.errors import ProtocolError
-from oracle.core.messages import BrokerEvent, OrderState
+from oracle.core.vocabulary import BrokerEvent, OrderState
 from oracle.execution.orders import LIFE, OURS, TERMINAL, OrderEvent, advance
 
 S, E = OrderState, OrderEvent

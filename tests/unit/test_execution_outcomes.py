@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from oracle.core.messages import LookUpReturned, Outcome, SendOrder, Side
+from oracle.core.messages import LookUpReturned, SendOrder
 from oracle.core.sessions import NS
+from oracle.core.vocabulary import Outcome, Side
 from oracle.execution.orders import OrderEvent
 from oracle.execution.outcomes import Doubt, Verdict, delay_s, event_of_status, mismatch, resolve
 from tests.unit.builders import CALL, START_NS, broker_order

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from oracle.core.messages import Outcome, ReadAccount, SendOrder, SubmitReturned
+from oracle.core.messages import ReadAccount, SendOrder, SubmitReturned
 from oracle.core.sessions import NS
+from oracle.core.vocabulary import Outcome
 from oracle.execution.account import EVERY_S, OVERLAP_NS, AccountReader
 from tests.unit.builders import CALL, START_NS, House, account, entry_order, execution, intent, of, one
 from tests.unit.test_risk_execution_flow import filled_entry

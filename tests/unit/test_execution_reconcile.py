@@ -6,18 +6,9 @@ from typing import Any
 import pytest
 
 from oracle.core.ledger import Ledger
-from oracle.core.messages import (
-    BrokerEvent,
-    Effect,
-    OrderReported,
-    Outcome,
-    Reconciled,
-    SendOrder,
-    SessionOpened,
-    Side,
-    SubmitReturned,
-)
+from oracle.core.messages import Effect, OrderReported, Reconciled, SendOrder, SessionOpened, SubmitReturned
 from oracle.core.sessions import NS
+from oracle.core.vocabulary import BrokerEvent, Outcome, Side
 from oracle.execution.reconcile import KEEP_NS, OurOrders, Reconciler, reconcile
 from tests.unit.builders import (
     CALL,

@@ -3,10 +3,7 @@
 from typing import Any
 
 from oracle.core.messages import (
-    BrokerEvent,
-    Feed,
     FeedChanged,
-    FeedState,
     ForeignExecution,
     LadderStep,
     LedgerSeeded,
@@ -15,19 +12,15 @@ from oracle.core.messages import (
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
-    OrderState,
-    OrderType,
-    Outcome,
-    Purpose,
     ReadAccount,
     Reconciled,
     SendCancel,
     SendOrder,
-    Side,
     SubmitOrder,
     SubmitReturned,
 )
 from oracle.core.sessions import NS
+from oracle.core.vocabulary import BrokerEvent, Feed, FeedState, OrderState, OrderType, Outcome, Purpose, Side
 from oracle.execution.account import OVERLAP_NS, AccountReader
 from oracle.execution.desk import Desk
 from oracle.execution.works import DeskSettings

@@ -13,21 +13,19 @@ from oracle.core.messages import (
     BrokerFee,
     BrokerPosition,
     FeeCharged,
-    Feed,
     FeedChanged,
-    FeedState,
     IntentApproved,
     IntentRefused,
     LookUpOrder,
     OrderAdvanced,
     OrderFilled,
-    OrderState,
     ReadAccount,
     Reconciled,
     SendOrder,
     SessionClosed,
 )
 from oracle.core.sessions import NS
+from oracle.core.vocabulary import Feed, FeedState, OrderState
 from oracle.execution.account import EVERY_S, RETRY_S, AccountReader
 from tests.unit.builders import CALL, START_NS, TABLE, House, account, execution, intent, of, one
 from tests.unit.test_execution_restart import restarted

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from oracle.core.messages import FeedState, Input, LatchChanged, NoSignal, OrderState, Stamped, StrategyFailed
+from oracle.core.messages import Input, LatchChanged, NoSignal, Stamped, StrategyFailed
+from oracle.core.vocabulary import FeedState, OrderState
 from oracle.metrics.catalogue import CATALOGUE, INPUT_TYPES, Labels, combinations, label_names, label_values, markdown
 from oracle.metrics.observer import Observer
 from tests.unit.store_day import T0, S, messages, turns

@@ -20,14 +20,13 @@ from oracle.core.messages import (
     Message,
     OptionsWanted,
     OrderFilled,
-    Purpose,
     Quote,
     ReadChain,
     SetOptionSubscription,
-    Side,
     SubmitOrder,
 )
 from oracle.core.sessions import NS
+from oracle.core.vocabulary import Purpose, Side
 from oracle.options.keeper import RECENTRE_SHARE, RETRY_S, ChainKeeper
 from tests.unit.builders import DATES, FEE, OPEN_NS, TABLE, Chains, entry_order, of, one
 

@@ -13,16 +13,15 @@ from oracle.core.messages import (
     ListedContract,
     Message,
     OrderFilled,
-    Purpose,
     Quote,
     ReadChain,
     SetOptionSubscription,
     SetTimer,
-    Side,
     TimerFired,
 )
 from oracle.core.ports import PositionView
 from oracle.core.sessions import MINUTE_NS, NS
+from oracle.core.vocabulary import Purpose, Side
 from oracle.options.keeper import ChainKeeper
 from tests.unit.builders import CALL, DATES, OPEN_NS, START_NS, TABLE, House, of, one
 

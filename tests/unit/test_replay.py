@@ -20,9 +20,7 @@ from oracle.core.messages import (
     AccountReported,
     Bar,
     EquityMarked,
-    Feed,
     FeedChanged,
-    FeedState,
     Input,
     JournalOpened,
     Message,
@@ -36,6 +34,7 @@ from oracle.core.messages import (
 )
 from oracle.core.ports import Context
 from oracle.core.sessions import MINUTE_NS, NS
+from oracle.core.vocabulary import Feed, FeedState
 from oracle.opening import opening_record, reopen
 from oracle.replay import Report, Verdict, check, check_all, contents, dates, segments
 from oracle.running import Core

@@ -13,9 +13,7 @@ from oracle.core.messages import (
     CashCorrected,
     ExecutionReported,
     ExitTriggered,
-    Feed,
     FeedChanged,
-    FeedState,
     ForeignExecution,
     LedgerSeeded,
     Message,
@@ -23,15 +21,14 @@ from oracle.core.messages import (
     OrderClosed,
     OrderFilled,
     PositionAdopted,
-    Purpose,
     ReadAccount,
     Reconciled,
     SendOrder,
-    Side,
     SubmitOrder,
     TradeClosed,
     TradeOpened,
 )
+from oracle.core.vocabulary import Feed, FeedState, Purpose, Side
 from oracle.risk.adoption import Foreign
 from oracle.risk.gate import Gate
 from oracle.risk.stored import Stored

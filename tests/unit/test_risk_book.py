@@ -3,18 +3,16 @@
 from decimal import Decimal
 
 from oracle.core.messages import (
-    BrokerEvent,
     ExitTriggered,
     IntentRefused,
     OrderAdvanced,
     OrderClosed,
-    OrderState,
-    Purpose,
     SendCancel,
     SendOrder,
     SubmitOrder,
 )
 from oracle.core.sessions import MINUTE_NS, NS
+from oracle.core.vocabulary import BrokerEvent, OrderState, Purpose
 from oracle.risk.book import HOLD_BACK_NS, OrderBook, Working
 from oracle.risk.limits import RiskLimits
 from oracle.risk.stored import Stored

@@ -13,7 +13,6 @@ from oracle.core.messages import (
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
-    Outcome,
     Refusal,
     SendOrder,
     SubmitOrder,
@@ -22,6 +21,7 @@ from oracle.core.messages import (
     TradeOpened,
 )
 from oracle.core.ports import StrategyCaps
+from oracle.core.vocabulary import Outcome
 from oracle.risk.gate import Gate
 from oracle.risk.halts import Halts
 from oracle.risk.limits import RiskLimits

@@ -3,14 +3,11 @@
 from decimal import Decimal
 
 from oracle.core.messages import (
-    BrokerEvent,
     ExitTriggered,
     IntentApproved,
     OrderClosed,
     OrderFilled,
     OrderReported,
-    Outcome,
-    Purpose,
     Reconciled,
     SendCancel,
     SendOrder,
@@ -19,6 +16,7 @@ from oracle.core.messages import (
     TradeClosed,
     TradeOpened,
 )
+from oracle.core.vocabulary import BrokerEvent, Outcome, Purpose
 from tests.unit.builders import CALL, House, account, broker_order, execution, intent, of, one
 
 

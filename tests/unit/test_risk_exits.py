@@ -7,26 +7,21 @@ import msgspec
 import pytest
 
 from oracle.core.messages import (
-    BrokerEvent,
     CancelOrder,
     ExitPlanAdvanced,
     ExitTriggered,
-    Feed,
     FeedChanged,
-    FeedState,
     OrderReported,
-    Outcome,
-    Purpose,
     SendCancel,
     SendOrder,
     SetTimer,
-    Side,
     SubmitOrder,
     SubmitReturned,
     TradeClosed,
 )
 from oracle.core.ports import OptionQuote, TradeView
 from oracle.core.sessions import MINUTE_NS, NS
+from oracle.core.vocabulary import BrokerEvent, Feed, FeedState, Outcome, Purpose, Side
 from oracle.risk.triggers import breakeven_due, judge_close, judge_level, judge_premium, judge_time, mark_usd
 from tests.unit.builders import (
     CALL,

@@ -10,7 +10,6 @@ import pytest
 
 from oracle.core.errors import ProtocolError
 from oracle.core.messages import (
-    BrokerEvent,
     CancelOrder,
     DrainRequested,
     ForeignExecution,
@@ -20,10 +19,8 @@ from oracle.core.messages import (
     LatchChanged,
     Leg,
     OrderReported,
-    Outcome,
     Reconciled,
     SendOrder,
-    Side,
     StrategyFailed,
     SubmitOrder,
     SubmitReturned,
@@ -33,6 +30,7 @@ from oracle.core.messages import (
 )
 from oracle.core.ports import OptionQuote
 from oracle.core.sessions import NS
+from oracle.core.vocabulary import BrokerEvent, Outcome, Side
 from oracle.risk.limits import LadderSettings
 from tests.unit.builders import (
     CALL,

@@ -1,21 +1,15 @@
 """The gate coming back after a restart: exits, timers, latches, what was decided."""
 
 from oracle.core.messages import (
-    BrokerEvent,
     CancelOrder,
     ExitPlanAdvanced,
     ExitTriggered,
-    Feed,
     FeedChanged,
-    FeedState,
     LatchChanged,
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
     OrderReported,
-    OrderState,
-    Outcome,
-    Purpose,
     SendOrder,
     SetTimer,
     SubmitOrder,
@@ -24,6 +18,7 @@ from oracle.core.messages import (
     TradeClosed,
     TradeOpened,
 )
+from oracle.core.vocabulary import BrokerEvent, Feed, FeedState, OrderState, Outcome, Purpose
 from oracle.risk.gate import Gate
 from oracle.risk.stored import Stored
 from tests.unit.builders import (

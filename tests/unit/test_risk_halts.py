@@ -4,7 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from oracle.core.messages import EquityMarked, LatchChanged, StrategyFailed, TradeClosed, TradingState
+from oracle.core.messages import EquityMarked, LatchChanged, StrategyFailed, TradeClosed
+from oracle.core.vocabulary import TradingState
 from oracle.risk.halts import Halts
 from oracle.risk.limits import RiskLimits
 from tests.unit.builders import CALL, DATES, DAY_NS, OPEN_NS, START_NS, TABLE

@@ -6,7 +6,6 @@ import pytest
 
 from oracle.core.control import AdoptOrder, Ask, Flatten, Halt, Reconcile, Resume, Switch
 from oracle.core.messages import (
-    BrokerEvent,
     CancelOrder,
     ExitTriggered,
     IntentRefused,
@@ -15,9 +14,6 @@ from oracle.core.messages import (
     OperatorAnswered,
     OperatorRequested,
     OrderReported,
-    OrderType,
-    Outcome,
-    Purpose,
     ReadAccount,
     SendCancel,
     SendOrder,
@@ -25,8 +21,8 @@ from oracle.core.messages import (
     SubmitOrder,
     SubmitReturned,
     TradeClosed,
-    TradingState,
 )
+from oracle.core.vocabulary import BrokerEvent, OrderType, Outcome, Purpose, TradingState
 from oracle.risk.gate import Gate
 from oracle.risk.stored import Stored
 from tests.unit.builders import (

@@ -11,16 +11,14 @@ from oracle.core.messages import (
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
-    Outcome,
-    Purpose,
     ReadAccount,
     SendOrder,
     SubmitOrder,
     SubmitReturned,
     TradeClosed,
     TradeOpened,
-    TradingState,
 )
+from oracle.core.vocabulary import Outcome, Purpose, TradingState
 from oracle.risk.exits import Watch
 from oracle.risk.gate import Gate
 from oracle.risk.stored import Stored

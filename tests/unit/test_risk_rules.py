@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from oracle.core.messages import FeedState, Side, TradingState
 from oracle.core.ports import StrategyCaps
 from oracle.core.sessions import MINUTE_NS, NS
+from oracle.core.vocabulary import FeedState, Side, TradingState
 from oracle.risk.limits import RiskLimits
 from oracle.risk.rules import RULES, broken
 from oracle.risk.sheet import UNKNOWN, RiskFacts

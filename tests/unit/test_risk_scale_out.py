@@ -8,21 +8,18 @@ import pytest
 
 from oracle.core.errors import InvariantError
 from oracle.core.messages import (
-    BrokerEvent,
     ExitPlan,
     ExitPlanAdvanced,
     ExitTriggered,
     OrderReported,
-    Outcome,
-    Purpose,
     SendCancel,
     SendOrder,
-    Side,
     SubmitOrder,
     SubmitReturned,
     TradeClosed,
 )
 from oracle.core.ports import OptionQuote, TradeView
+from oracle.core.vocabulary import BrokerEvent, Outcome, Purpose, Side
 from oracle.risk.limits import RiskLimits
 from oracle.risk.triggers import judge_scale_out, scale_out_contracts, share_is_sold
 from tests.unit.builders import CALL, START_NS, House, broker_order, execution, gate_settings, intent, of, one, plan

@@ -20,16 +20,14 @@ from oracle.core.messages import (
     OperatorAnswered,
     OrderClosed,
     OrderFilled,
-    OrderType,
     PositionAdopted,
-    Purpose,
     Quote,
     Reconciled,
-    Side,
     Stamped,
     SubmitOrder,
     TradeOpened,
 )
+from oracle.core.vocabulary import OrderType, Purpose, Side
 from oracle.store import read
 from oracle.store.sqlite import Store, schema_files
 from oracle.store.state import DATABASE_NAME

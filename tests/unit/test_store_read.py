@@ -8,7 +8,8 @@ import pytest
 
 from oracle.core.errors import ConfigurationError, StoreError
 from oracle.core.ledger import Ledger
-from oracle.core.messages import OrderClosed, Purpose, Side
+from oracle.core.messages import OrderClosed
+from oracle.core.vocabulary import Purpose, Side
 from oracle.store import read
 from oracle.store.sqlite import Store
 from tests.unit.store_day import CALL, DATE, PUT, T0, S, fill, order, turns

@@ -5,7 +5,8 @@ from decimal import Decimal
 import pytest
 
 from oracle.core.errors import InvariantError
-from oracle.core.messages import FeeCharged, ForeignExecution, LedgerSeeded, OrderFilled, Purpose, Side
+from oracle.core.messages import FeeCharged, ForeignExecution, LedgerSeeded, OrderFilled
+from oracle.core.vocabulary import Purpose, Side
 from oracle.store.rows import row_of
 
 D = Decimal

@@ -28,7 +28,6 @@ from oracle.core.messages import (
     OrderClosed,
     OrderFilled,
     PositionAdopted,
-    Purpose,
     Quote,
     SessionOpened,
     Stamped,
@@ -37,6 +36,7 @@ from oracle.core.messages import (
     TradeClosed,
     TradeOpened,
 )
+from oracle.core.vocabulary import Purpose
 from oracle.store.rows import QUERIES, WRITERS, order_sequence, rounded_micros
 from oracle.store.sqlite import Store, durable, is_durable, schema_files
 from tests.unit.store_day import DATE, PUT, T0, S, an_intent, approved, closed_trade, fill, messages, order, turns

@@ -14,18 +14,17 @@ from oracle.core.messages import (
     NoData,
     NoSignal,
     OrderFilled,
-    Purpose,
     Quote,
     Reconciled,
     Refusal,
     SessionClosed,
     SessionOpened,
-    Side,
     Stamped,
     TradeClosed,
     TradeOpened,
 )
 from oracle.core.sessions import MINUTE_NS
+from oracle.core.vocabulary import Purpose, Side
 from oracle.tally import RECENT, Tally
 from tests.unit.builders import CALL, DATES, FEE, OPEN_NS, TABLE, bar, entry_order, intent
 
