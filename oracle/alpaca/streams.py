@@ -50,7 +50,43 @@ class RefusedError(RemoteError):
 
 
 class _Protocol(WebSocketClientProtocol):
-    """The library's client, except that it does not follow redirects: the next frame would carry our keys there."""
+    """The library's client, except that it does not follow redirects: the next frame would carry our keys there.
+
+    Once ``hand_on`` is set, frames go to it from the task that reads the socket: through the library's queue each would
+    wait for three more rounds of the loop.
+    """
+
+    hand_on: Callable[[bytes | str], None] | None = None
+    fault: Exception | None = None
+
+    async def read_message(self) -> bytes | str | None:
+        while True:
+            frame = await super().read_message()
+            if frame is None or self.hand_on is None:
+                return frame
+            try:
+                self.hand_on(frame)
+            except Exception as error:
+                # The library would take it for a fault of the connection; ``hand_all_on`` raises it as what it is.
+                self.fault = error
+                return None
+
+    async def hand_all_on(self, hand_on: Callable[[bytes | str], None]) -> None:
+        """Hand on every frame, waiting ones first, until the connection ends.
+
+        Raises:
+            ConnectionClosed: it ended. Whatever ``hand_on`` raised.
+        """
+        while self.messages:
+            hand_on(await self.recv())
+        self.hand_on = hand_on
+        try:
+            await asyncio.wait([self.transfer_data_task])
+        finally:
+            self.hand_on = None  # who was cancelled hears nothing any more
+        if self.fault is not None:
+            raise self.fault
+        await self.ensure_open()
 
     async def handshake(self, *args: Any, **kwargs: Any) -> None:
         try:
@@ -122,14 +158,16 @@ class _DataConnection(DataStream):
 
     async def consume(self) -> None:
         """Hand frames on until the connection ends; a frame that cannot be decoded is handed on as such."""
-        receive, on_frame = self._ws.recv, self.on_frame
-        while True:
-            frame = await receive()
+        on_frame = self.on_frame
+
+        def take(frame: bytes | str) -> None:
             try:
                 messages = msgpack.unpackb(frame)
             except (ValueError, TypeError, msgpack.UnpackException) as error:
                 messages = [Undecodable(f"undecodable frame ({type(error).__name__})")]
             on_frame(messages if isinstance(messages, list) else [messages])
+
+        await self._ws.hand_all_on(take)
 
     async def subscribe(self, wanted: Mapping[str, Collection[str]]) -> None:
         """Send the whole wanted set, channel by channel."""
@@ -226,14 +264,16 @@ class TradingConnection(TradingStream):
 
     async def consume(self) -> None:
         """Hand messages on until the connection ends."""
-        receive, on_frame = self._ws.recv, self.on_frame
-        while True:
-            frame = await receive()
+        on_frame = self.on_frame
+
+        def take(frame: bytes | str) -> None:
             try:
                 message = msgspec.json.decode(frame)
             except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                 message = Undecodable(f"undecodable frame ({type(error).__name__})")
             on_frame([message])
+
+        await self._ws.hand_all_on(take)
 
     async def subscribe(self, wanted: Mapping[str, Collection[str]]) -> None:
         """Ask for trade updates."""
