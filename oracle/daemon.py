@@ -182,6 +182,8 @@ class Daemon:
         """
         at_ns = self._clock.now_ns()
         while True:
+            if sent is not None:
+                sent = await self._recounted(pacing, sent)
             await self._barrier(sent)
             self._check_edges()
             acted = self._edge_timers.run_due() > 0
@@ -195,6 +197,17 @@ class Daemon:
                 sent = (await pacing.sync()).sent
             elif not self._inbox and not self._edge_timer_is_due():
                 return
+
+    async def _recounted(self, pacing: PacingClient, sent: dict[str, int]) -> dict[str, int]:
+        """Ask again for what was sent when a connection is missing there.
+
+        It was opened after the exchange had counted, or it is cut: asked again, the exchange names the one and not the
+        other.
+        """
+        await self._barrier(None)
+        if self._edges.received().keys() <= sent.keys():
+            return sent
+        return (await pacing.sync()).sent
 
     async def _barrier(self, sent: dict[str, int] | None) -> None:
         """Wait until nothing is in flight, every message that was sent is here, and every cut has been noticed."""
@@ -275,7 +288,7 @@ class Daemon:
         sending = False
         while True:
             started_s = self._turn_since_s = time.perf_counter()
-            before = self._engine.handling
+            before = self._engine.seq
             try:
                 turn = next(steps, None)
                 if turn is None:
@@ -287,7 +300,7 @@ class Daemon:
                 # The input that broke the core, or whose turn could not be made to last, is the one that a replay
                 # needs most. An input that the engine refused has not become one.
                 handling = self._engine.handling
-                if handling is not None and handling is not before:
+                if handling is not None and self._engine.seq != before:
                     self._journal.write_input(handling)
                 raise
             try:

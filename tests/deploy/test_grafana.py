@@ -38,7 +38,17 @@ QUERIES = [
 # Exported by prometheus-client and made by Prometheus itself.
 OTHERS = {"process_resident_memory_bytes", "ALERTS"}
 # Trades at 10:41 of a half-day, the shortest session.
-DEMO = ("--seed", "2", "--date", "2026-11-27", "--set", 'strategies.opening_range_breakout.universe=["SPY"]')
+# At this speed an open trade is seen by several scrapes on a fast machine too.
+DEMO = (
+    "--speed",
+    "300",
+    "--seed",
+    "2",
+    "--date",
+    "2026-11-27",
+    "--set",
+    'strategies.opening_range_breakout.universe=["SPY"]',
+)
 SCRAPE_S = 1
 LIMIT_S = 115
 
