@@ -61,10 +61,11 @@ def _trades(result: Result, console: Console) -> None:
     numbers = ("n", "entry", "exit", "P&L USD")
     title = f"Trades ({MODELLED})" if MODELLED in result.labels else "Trades"
     table = _table(title, "contract", "n", "in", "out", "entry", "exit", "P&L USD", "ended by", right=numbers)
+    clock = "%H:%M" if result.tally.sessions <= 1 else "%Y-%m-%d %H:%M"
     for trade in result.tally.trades:
         style = "green" if trade.gross_pnl_usd > 0 else "red"
         table.add_row(
-            trade.symbol, str(trade.contracts), new_york(trade.opened_ns, "%H:%M"), new_york(trade.closed_ns, "%H:%M"),
+            trade.symbol, str(trade.contracts), new_york(trade.opened_ns, clock), new_york(trade.closed_ns, clock),
             f"{trade.entry_price_usd:.2f}", f"{trade.exit_price_usd:.2f}",
             f"[{style}]{usd(trade.gross_pnl_usd)}[/{style}]", trade.exit_rule.replace("_", " "),
         )  # fmt: skip

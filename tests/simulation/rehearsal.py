@@ -24,6 +24,7 @@ from oracle.core.messages import Bar, FeedChanged, IntentRefused, Message, Recon
 from oracle.core.sessions import MINUTE_NS, NS
 from oracle.core.vocabulary import Feed, FeedState, Purpose
 from oracle.markets import table_around
+from oracle.replay import check_all
 from oracle.sim.config import ExchangeConfig
 from oracle.sim.faultplan import FaultPlan, read_plan
 from oracle.sim.market import GeneratedMarket
@@ -111,11 +112,15 @@ class Rehearsal:
     # -------------------------------------------------------------------------------------- what must always hold
 
     def check(self, trades: int = 1) -> None:
-        """The day ended right: books equal, every bar once, no order twice, everything struck that was planned."""
+        """The day ended right: books equal, every bar once, no order twice, everything struck that was planned.
+
+        And it is decided again: each segment of its journal replays clean.
+        """
         assert all(row["injected"] > 0 for row in self.records["faults"]["faults"]), self.records["faults"]
         self.check_books()
         self.check_bars()
         self.check_feeds()
+        assert [report.verdict for report in check_all((self.result.journal,))] == ["clean"]
         assert len(self.result.tally.trades) == trades, self.story()
         assert len(self.books.opened) == len(self.books.closed) == trades
 

@@ -1,5 +1,8 @@
 """The same plan and seed twice: the same inputs and the same decisions, byte for byte, whatever the faults."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +90,8 @@ async def test_with_the_exchange_in_a_process_of_its_own(tmp_path: Path, text: s
     struck = sum(row["injected"] > 0 for row in faults[0]["faults"])
     assert struck >= min(6, len(faults[0]["faults"])), faults[0]
     assert len(hashes) == 1
+    for seed in ("0", "4242"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        command = [sys.executable, "-m", "oracle", "replay", str(tmp_path / "a"), "--check", "--json"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: ASYNC221
+        assert done.returncode == 0, done.stdout + done.stderr
