@@ -211,8 +211,7 @@ def assemble(intent: Intent, context: Context, house: House, memory: Memory) -> 
     """Gather all facts about one intent, at the worst price of the ladder it would get."""
     book, halts = memory.book, memory.halts
     since_ns = context.at_ns if context.session is None else context.session.open_ns
-    leg = intent.legs[0]
-    contract = _contract(leg.symbol)
+    leg, contract = intent.legs[0], _contract(intent.legs[0].symbol)
     listed = listed_contract(context.chains, intent.underlying, leg.symbol)
     prices = _prices(intent, context, house)
     expiry = None if contract is None else context.table.last_trading(contract.expiry)

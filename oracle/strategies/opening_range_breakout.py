@@ -13,13 +13,11 @@ from pydantic import field_validator, model_validator
 
 from oracle.core.errors import InvariantError
 from oracle.core.instruments import is_equity
-from oracle.core.messages import Bar, ExitPlan, Intent, Leg, Message, SessionOpened
-from oracle.core.money import price_from_float
+from oracle.core.messages import Bar, ExitPlan, Intent, Message, SessionOpened
 from oracle.core.ports import Context, DeltaRequest, Selected
 from oracle.core.sessions import MINUTE_NS, NS, Session, minutes_of
-from oracle.core.vocabulary import Side
 from oracle.options.selection import Missing
-from oracle.strategies.base import Facts, Strategy, StrategyParams, Verdict, param, rounded
+from oracle.strategies.base import Facts, Strategy, StrategyParams, Verdict, bought, param, rounded
 from oracle.strategies.indicators import OpeningRange, Rsi, SameMinuteVolume, TrailingVolume
 
 _TIME = r"^([01]\d|2[0-3]):[0-5]\d$"
@@ -300,7 +298,7 @@ class OpeningRangeBreakout(Strategy):
             strategy=self.name,
             strategy_hash=self.code_hash,
             underlying=symbol,
-            legs=(_leg(found),),
+            legs=(bought(found),),
             exit_plan=self._exit_plan(session, seen, direction),
             confidence=p.confidence,
             confidence_needed=p.min_confidence,
@@ -345,22 +343,6 @@ class OpeningRangeBreakout(Strategy):
 
     def _key(self, symbol: str, session: Session, direction: int) -> str:
         return f"{self.name}:{session.date}:{symbol}:{_WORDS[direction]}"
-
-
-def _leg(found: Selected) -> Leg:
-    quote = found.quote
-    if quote.bid is None or quote.ask is None:
-        raise InvariantError(f"{found.symbol} was chosen without a two-sided quote")
-    return Leg(
-        symbol=found.symbol,
-        side=Side.BUY,
-        ratio=1,
-        bid_usd=price_from_float(quote.bid),
-        ask_usd=price_from_float(quote.ask),
-        quoted_ns=quote.quoted_ns,
-        delta=round(found.delta, 9),
-        iv=round(found.iv, 9),
-    )
 
 
 def _reason(symbol: str, seen: _View, direction: int) -> str:
