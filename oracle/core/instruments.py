@@ -87,5 +87,5 @@ def is_equity(symbol: str) -> bool:
 
 
 def multiplier(symbol: str) -> int:
-    """Units of the underlying per contract: 100 for an option, 1 for a stock."""
-    return CONTRACT_MULTIPLIER if is_option(symbol) else 1
+    """Units of the underlying per contract: 100 for an option or a structure of options, 1 for a stock."""
+    return CONTRACT_MULTIPLIER if ":" in symbol or is_option(symbol) else 1

@@ -99,6 +99,16 @@ class BrokerEvent(StrEnum):
     UNKNOWN_EVENT = "unknown_event"
 
 
+class Ending(StrEnum):
+    """How a held contract can end without an order of ours."""
+
+    EXPIRED = "expired"
+    EXERCISED = "exercised"
+    ASSIGNED = "assigned"
+    CASH_SETTLED = "cash_settled"
+    SOLD_OUT = "sold_out"
+
+
 class TradingState(StrEnum):
     """What risk allows account-wide."""
 
