@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from oracle.core.errors import InvariantError
-from oracle.core.messages import Message
+from oracle.core.message import Message
 from oracle.core.ports import Context
 
 AnyHandler = Callable[[Any, Context], Iterable[Message]]

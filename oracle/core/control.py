@@ -8,7 +8,11 @@ from typing import Annotated
 
 import msgspec
 
+# Who flattens, and why, when a backtest's data end with trades open; their exit rule.
+BACKTEST, END_OF_DATA = "backtest", "end_of_data"
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+# A structure's name holds its legs.
+Instrument = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Fraction = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Clock = Annotated[str, msgspec.Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
 
@@ -48,7 +52,7 @@ class AdoptPosition(_Ask, frozen=True, tag="adopt_position"):
     Fractions are of the entry premium. ``flat_at`` is New York time on the contract's last trading day.
     """
 
-    symbols: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1, max_length=50)]
+    symbols: Annotated[tuple[Instrument, ...], msgspec.Meta(min_length=1, max_length=50)]
     stop_fraction: Fraction
     target_fraction: Annotated[float, msgspec.Meta(gt=0, le=100)] | None = None
     flat_at: Clock = "15:00"
@@ -61,21 +65,31 @@ class AdoptOrder(_Ask, frozen=True, tag="adopt_order"):
 
 
 class Evaluate(_Ask, frozen=True, tag="evaluate"):
-    """Ask a strategy what it would do now, and risk what it would say. Changes nothing."""
+    """Ask a strategy what it would do now, and risk what it would say. Changes nothing.
+
+    ``structure``: what it would trade whatever the time and its signal, with the state of the house.
+    """
 
     strategy: Name
     symbol: Name | None = None
+    structure: bool = False
 
 
 class Trade(_Ask, frozen=True, tag="trade"):
-    """Send what a strategy wants now, if it is still the contract that a person has said yes to."""
+    """Send what a strategy wants now, if it is still the contract or structure that a person has said yes to."""
 
     strategy: Name
     symbol: Name
-    contract: Name
+    contract: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 
 
-Ask = Halt | Resume | Flatten | Switch | Reconcile | AdoptPosition | AdoptOrder | Evaluate | Trade
+class Look(_Ask, frozen=True, tag="look"):
+    """Show a view of the running daemon. It is answered beside the core and is no input: looking is not recorded."""
+
+    view: Name
+
+
+Ask = Halt | Resume | Flatten | Switch | Reconcile | AdoptPosition | AdoptOrder | Evaluate | Trade | Look
 
 
 def action_of(ask: Ask) -> str:

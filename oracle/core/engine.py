@@ -15,14 +15,13 @@ from oracle.core.equity import EquityKeeper
 from oracle.core.errors import InvariantError
 from oracle.core.ledger import Ledger
 from oracle.core.market import MarketState
+from oracle.core.marketdata import FeedChanged
+from oracle.core.message import Message
 from oracle.core.messages import (
-    AccountReported,
     ClearTimer,
     FeeCharged,
-    FeedChanged,
     Input,
     LedgerSeeded,
-    Message,
     Reconciled,
     SessionClosed,
     SessionOpened,
@@ -31,7 +30,16 @@ from oracle.core.messages import (
     TimerFired,
 )
 from oracle.core.money import ZERO
-from oracle.core.ports import AccountView, ChainsView, Context, EquityView
+from oracle.core.ports import (
+    NO_VOLATILITY,
+    AccountView,
+    ChainsView,
+    Context,
+    EquityView,
+    VolatilityView,
+)
+from oracle.core.positioning import NO_POSITIONING, PositioningView
+from oracle.core.reports import AccountReported
 from oracle.core.sessions import Session, SessionTable
 from oracle.core.vocabulary import Feed
 
@@ -50,7 +58,7 @@ class Turn(msgspec.Struct, frozen=True):
     messages: tuple[Message, ...]
 
 
-class _TurnContext(Context, frozen=False):  # type: ignore[misc]
+class _TurnContext(Context, frozen=False, kw_only=True):  # type: ignore[misc]
     """The engine's one context. Most turns look at no equity, and valuing positions costs: so it is asked for."""
 
     equity_of: Callable[[int], EquityView]
@@ -65,7 +73,14 @@ class Engine:
     """The core's only entrance. Actors are subscribed by the composition root, in a fixed order."""
 
     def __init__(
-        self, table: SessionTable, market: MarketState, chains: ChainsView, ledger: Ledger, equity: EquityKeeper
+        self,
+        table: SessionTable,
+        market: MarketState,
+        chains: ChainsView,
+        ledger: Ledger,
+        equity: EquityKeeper,
+        volatility: VolatilityView = NO_VOLATILITY,
+        positioning: PositioningView = NO_POSITIONING,
     ) -> None:
         self.bus = Bus()
         self._table = table
@@ -82,7 +97,8 @@ class Engine:
         self._opened_date = ""
         self._told_not_ours = False
         self._context = _TurnContext(
-            0, None, table, market, chains, ledger, _NO_EQUITY, self._account, equity.view
+            0, None, table, market, chains, ledger, _NO_EQUITY, self._account, volatility, positioning,
+            equity_of=equity.view,
         )  # fmt: skip
         # The core's own bookkeeping hears a message before any actor that decides on it.
         self.bus.subscribe(market.handlers())

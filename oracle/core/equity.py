@@ -1,7 +1,7 @@
 """The account's value from the ledger's cash and marks, with the day's start and the peak.
 
-Inputs: the seed, fills, quotes of what is held, trades, session edges, a cleared drawdown latch, its own timer. Output:
-EquityMarked. Asking for the value changes nothing. What cannot be marked makes it unknown, and nothing may be entered.
+Inputs: the seed, fills, settlements, quotes of what is held, trades, session edges, a cleared drawdown latch, its own
+timer. Output: EquityMarked. Asking changes nothing. What cannot be marked makes it unknown, and nothing may be entered.
 The day starts at the open's equity when every mark is fresh, else at the last known one (the evening's). A stale mark
 never raises the peak. Both survive restarts.
 """
@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 from oracle.core.bus import HandlerTable
 from oracle.core.instruments import is_option, multiplier
+from oracle.core.marketdata import ChainQuotes, Quote
+from oracle.core.message import Message
 from oracle.core.messages import (
     DRAWDOWN_LATCH,
-    ChainQuotes,
     EquityMarked,
     LatchChanged,
     LedgerSeeded,
-    Message,
     OrderFilled,
-    Quote,
+    PositionSettled,
     SessionClosed,
     SessionOpened,
     SetTimer,
@@ -35,6 +35,8 @@ from oracle.core.vocabulary import Purpose
 MARK_TIMER = "equity:mark"
 # How long the last fresh mark stands in for a side that has gone: a moment of the market, not a price to trade on.
 LAST_MARK_S = 60
+# An option offered this low without a bid is worth between nothing and this: what is left of a structure's far wings.
+NEARLY_NOTHING_USD = 0.10
 REBASE = "rebase"
 
 
@@ -44,8 +46,9 @@ class Marks:
     A quote is as old as the older of the vendor's time and arrival. When it is older than ``max_age_s`` the worse side
     is the mark (a long at the bid, a short at the ask). When that side is absent or the quote is crossed, the last
     middle that was fresh when it arrived stands until ``LAST_MARK_S`` after its arrival, then the price is unknown.
-    Zero is a mark only if quoted so. Middles are remembered as quotes arrive, of held symbols alone; subscribe it
-    after market, chains and ledger.
+    A long option that nobody bids for and that is offered at ``NEARLY_NOTHING_USD`` or less is then worth nothing.
+    Otherwise zero is a mark only if quoted so: what has expired and is not settled has no price but its last quotes.
+    Middles are remembered as quotes arrive, of held symbols alone; subscribe it after market, chains and ledger.
 
     Args:
         market, chains: where quotes are.
@@ -69,6 +72,7 @@ class Marks:
             (Quote, self.on_quote),
             (ChainQuotes, self.on_chain_quotes),
             (OrderFilled, self.on_filled),
+            (PositionSettled, self.on_settled),
         )
 
     def on_quote(self, quote: Quote, _context: Context) -> Iterable[Message]:
@@ -86,10 +90,18 @@ class Marks:
 
     def on_filled(self, _fill: OrderFilled, _context: Context) -> Iterable[Message]:
         """What has just been bought was quoted before it was held; what was sold is forgotten."""
+        self._follow_held()
+        return ()
+
+    def on_settled(self, _settled: PositionSettled, _context: Context) -> Iterable[Message]:
+        """Shares that came of a contract were quoted before; the contract is forgotten."""
+        self._follow_held()
+        return ()
+
+    def _follow_held(self) -> None:
         self._last = {symbol: self._last[symbol] for symbol in self._held if symbol in self._last}
         for symbol in self._held:
             self._remember(symbol)
-        return ()
 
     def mark(self, symbol: str, quantity: int, at_ns: int) -> tuple[Decimal, bool] | None:
         """Price one unit: (dollars, whether the mark is stale), or None when it is unknown."""
@@ -104,7 +116,11 @@ class Marks:
         if worse is not None and not crossed:
             return price_from_float(worse), True
         last = self._last.get(symbol)
-        return (price_from_float(last[0]), True) if last is not None and at_ns - last[1] <= LAST_MARK_S * NS else None
+        if last is not None and at_ns - last[1] <= LAST_MARK_S * NS:
+            return price_from_float(last[0]), True
+        if quote.bid is None and quote.ask is not None and quote.ask <= NEARLY_NOTHING_USD and is_option(symbol):
+            return ZERO, at_ns - min(quote.quoted_ns, received_ns) > self._max_age_ns
+        return None
 
     def _newest(self, symbol: str) -> tuple[Quote | OptionQuote | None, int]:
         """A symbol's newest quote and when it arrived."""
@@ -125,6 +141,7 @@ class _Value(NamedTuple):
 
     equity_usd: Decimal | None
     unrealized_usd: Decimal | None
+    marks: dict[str, Decimal]
     marks_stale: int
 
 
@@ -181,6 +198,7 @@ class EquityKeeper:
             (SessionOpened, self.on_open),
             (SessionClosed, self.on_close),
             (OrderFilled, self.on_filled),
+            (PositionSettled, self.on_settled),
             (TradeClosed, self.on_trade_closed),
             (LatchChanged, self.on_latch),
             (TimerFired, self.on_timer),
@@ -188,7 +206,7 @@ class EquityKeeper:
 
     def view(self, at_ns: int) -> EquityView:
         """The account's value now; looking leaves no trace."""
-        equity, unrealized, stale = self._value(at_ns)
+        equity, unrealized, _, stale = self._value(at_ns)
         realized = self._ledger.realized_since(self._open_ns)
         return EquityView(equity, self._day_start, self._peak, realized, unrealized, stale)
 
@@ -227,6 +245,11 @@ class EquityKeeper:
         marked = self._snapshot("fill", context) if partial else ()
         return (*marked, *self._mark_on(context)) if context.in_session else marked
 
+    def on_settled(self, settled: PositionSettled, context: Context) -> Iterable[Message]:
+        """Snapshot what a settlement left of a trade; its end is snapshot with the trade's."""
+        marked = self._snapshot("fill", context) if self._ledger.trade(settled.trade_id) is not None else ()
+        return (*marked, *self._mark_on(context)) if context.in_session else marked
+
     def on_trade_closed(self, _closed: TradeClosed, context: Context) -> Iterable[Message]:
         """Snapshot the end of a round trip."""
         return self._snapshot("trade", context)
@@ -251,21 +274,23 @@ class EquityKeeper:
 
     def _value(self, at_ns: int) -> _Value:
         if not self._ledger.seeded:
-            return _Value(None, None, 0)
+            return _Value(None, None, {}, 0)
         value, unrealized, marks_stale = self._ledger.cash_usd, ZERO, 0
+        marks: dict[str, Decimal] = {}
         for position in self._ledger.positions():
             marked = self._marks.mark(position.symbol, position.qty, at_ns)
             if marked is None:
-                return _Value(None, None, marks_stale)
+                return _Value(None, None, marks, marks_stale)
             price, stale = marked
             marks_stale += stale
+            marks[position.symbol] = price
             units = position.qty * multiplier(position.symbol)
             value += price * units
             unrealized += (price - position.avg_price_usd) * units
-        return _Value(value, unrealized, marks_stale)
+        return _Value(value, unrealized, marks, marks_stale)
 
     def _snapshot(self, kind: str, context: Context) -> tuple[EquityMarked, ...]:
-        equity, unrealized, stale = self._value(context.at_ns)
+        equity, unrealized, marks, stale = self._value(context.at_ns)
         if equity is None or unrealized is None or self._day_start is None or self._peak is None:
             return ()
         if self._rebase:
@@ -285,5 +310,6 @@ class EquityKeeper:
                 realized_today_usd=self._ledger.realized_since(self._open_ns),
                 unrealized_usd=unrealized,
                 marks_stale=stale,
+                marks=marks,
             ),
         )

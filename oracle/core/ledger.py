@@ -1,100 +1,35 @@
 """Positions, cash and round trips: a fold over fills and nothing else.
 
 Inputs: LedgerSeeded, SubmitOrder (what a fill belongs to), OrderFilled, OrderClosed, ExitTriggered (why it ended),
-fees of AccountReported, CashCorrected. Outputs: TradeOpened, TradeClosed, FeeCharged. Invariants: cash = opening cash -
-sum(side x contracts x price x multiplier) - fees + corrections; an execution counts once; a trade closes when its entry
-is over and it is flat.
+PositionSettled, fees of AccountReported, CashCorrected. Outputs: TradeOpened, TradeClosed, FeeCharged. Invariants:
+cash = opening cash - sum(side x contracts x price x multiplier) - fees + corrections, settlements included; an
+execution or a settlement counts once; a trade closes when its entry is over and every leg of it is flat.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
 
 from oracle.core.bus import HandlerTable
 from oracle.core.errors import InvariantError, ProtocolError
 from oracle.core.instruments import multiplier
+from oracle.core.message import Message
 from oracle.core.messages import (
-    AccountReported,
     CashCorrected,
-    ExitPlan,
     ExitTriggered,
     FeeCharged,
     LedgerSeeded,
-    Message,
     OrderClosed,
     OrderFilled,
     PositionAdopted,
+    PositionSettled,
     SubmitOrder,
-    TradeClosed,
     TradeOpened,
 )
 from oracle.core.money import ZERO
 from oracle.core.ports import Context, PositionView, TradeView
+from oracle.core.reports import AccountReported
+from oracle.core.trades import Trade
 from oracle.core.vocabulary import Purpose
-
-
-@dataclass(slots=True)
-class _Flow:
-    """Contracts and money through one side of a trade."""
-
-    contracts: int = 0
-    amount_usd: Decimal = ZERO  # sum of contracts x price, without the multiplier
-
-    def add(self, contracts: int, price_usd: Decimal) -> None:
-        self.contracts += contracts
-        self.amount_usd += contracts * price_usd
-
-    @property
-    def average_usd(self) -> Decimal:
-        return self.amount_usd / self.contracts
-
-
-@dataclass(slots=True)
-class _Trade:
-    """The private state of one round trip."""
-
-    entry: SubmitOrder
-    plan: ExitPlan
-    bought_or_sold: _Flow = field(default_factory=_Flow)
-    exited: _Flow = field(default_factory=_Flow)
-    fees_broker_usd: Decimal = ZERO
-    fees_modelled_usd: Decimal = ZERO
-    slippage_usd: Decimal | None = ZERO
-    mid_notional_usd: Decimal = ZERO
-    opened_ns: int = 0
-    entry_over: bool = False
-    exit_rule: str = ""
-
-    @property
-    def open_contracts(self) -> int:
-        return self.bought_or_sold.contracts - self.exited.contracts
-
-    def book_slippage(self, order: SubmitOrder, fill: OrderFilled) -> None:
-        """Add the signed cost against the mid at decision; unknown stays unknown for the whole trade."""
-        if order.decision_mid_usd is None or self.slippage_usd is None:
-            self.slippage_usd = None
-            return
-        units = fill.contracts * multiplier(fill.symbol)
-        self.slippage_usd += fill.side.sign * (fill.price_usd - order.decision_mid_usd) * units
-        self.mid_notional_usd += order.decision_mid_usd * units
-
-    def view(self) -> TradeView:
-        return TradeView(
-            trade_id=self.entry.trade_id,
-            strategy=self.entry.strategy,
-            strategy_hash=self.entry.strategy_hash,
-            underlying=self.entry.underlying,
-            symbol=self.entry.symbol,
-            side=self.entry.side,
-            contracts_entered=self.bought_or_sold.contracts,
-            contracts_open=self.open_contracts,
-            entry_price_usd=self.bought_or_sold.average_usd,
-            entry_done=self.entry_over,
-            exit_plan=self.plan,
-            planned_risk_usd=self.entry.planned_risk_usd,
-            worst_case_usd=self.entry.worst_case_usd,
-            opened_ns=self.opened_ns,
-        )
 
 
 class Ledger:
@@ -102,15 +37,16 @@ class Ledger:
 
     __slots__ = (
         "_cash_usd", "_costs", "_fees", "_orders", "_over", "_quantities", "_realized", "_realized_sum", "_seen",
-        "_trades", "_views",
+        "_settled", "_trades", "_views",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self._cash_usd: Decimal | None = None
         self._orders: dict[str, SubmitOrder] = {}
         self._over: set[str] = set()
-        self._trades: dict[str, _Trade] = {}
+        self._trades: dict[str, Trade] = {}
         self._seen: set[str] = set()
+        self._settled: set[str] = set()
         self._fees: set[str] = set()
         self._quantities: dict[str, int] = {}
         self._costs: dict[str, Decimal] = {}
@@ -129,6 +65,7 @@ class Ledger:
             (ExitTriggered, self.on_exit_triggered),
             (AccountReported, self.on_account),
             (FeeCharged, self.on_fee),
+            (PositionSettled, self.on_settled),
             (CashCorrected, self.on_corrected),
         )
 
@@ -148,6 +85,8 @@ class Ledger:
                     self._note_exit(message)
                 case FeeCharged():
                     self._charge(message)
+                case PositionSettled():
+                    self._settle(message)
                 case CashCorrected():
                     self._correct(message)
                 case _:
@@ -181,7 +120,7 @@ class Ledger:
     def _note_exit(self, exit_: ExitTriggered) -> None:
         trade = self._trades.get(exit_.trade_id)
         if trade is not None:
-            trade.exit_rule = exit_.rule
+            trade.note_exit(exit_.rule)
 
     def on_account(self, report: AccountReported, context: Context) -> Iterable[Message]:
         """Book fees that are new; at once, so that whoever compares cash in this turn sees them."""
@@ -239,7 +178,7 @@ class Ledger:
             raise InvariantError(f"ledger: fill {fill.execution_id} of unknown order {fill.order_id}")
         self._seen.add(fill.execution_id)
         self._views = None
-        self._book_position(fill)
+        self._book(fill.symbol, fill.side.sign * fill.contracts, fill.price_usd, fill.fees_broker_usd, fill.at_ns)
         out: list[Message] = []
         trade = self._trades.get(fill.trade_id)
         if trade is None:
@@ -247,17 +186,38 @@ class Ledger:
                 # The broker filled more than was held: the books follow it, and the reconcile shows the position.
                 return ()
             # A fill can still arrive after an order's end was confirmed; its trade then needs no further entry.
-            over = order.order_id in self._over
-            trade = _Trade(order, order.exit_plan, opened_ns=fill.at_ns, entry_over=over)
+            trade = Trade(order, order.exit_plan, fill.at_ns, order.order_id in self._over)
             self._trades[fill.trade_id] = trade
             out.append(_opened(order, fill))
-        flow = trade.bought_or_sold if order.purpose is Purpose.ENTRY else trade.exited
-        flow.add(fill.contracts, fill.price_usd)
-        trade.fees_broker_usd += fill.fees_broker_usd
-        trade.fees_modelled_usd += fill.fees_modelled_usd
-        trade.book_slippage(order, fill)
+        trade.fill(order, fill)
         out.extend(self._close_if_flat(trade, fill.at_ns))
         return out
+
+    def on_settled(self, settled: PositionSettled, _context: Context) -> Iterable[Message]:
+        """Book what ended without an order of ours: the contracts that left, and the shares that came.
+
+        Raises:
+            InvariantError: the settlement was booked before, or is of more than is held.
+        """
+        return self._settle(settled)
+
+    def _settle(self, settled: PositionSettled) -> Iterable[Message]:
+        if settled.settlement_id in self._settled:
+            raise InvariantError(f"ledger: settlement {settled.settlement_id} booked twice")
+        trade, position = self._trades.get(settled.trade_id), self._quantities.get(settled.symbol, 0)
+        held = position if trade is None else trade.held.get(settled.symbol, 0)
+        if settled.contracts > abs(held):
+            raise InvariantError(f"ledger: {settled.settlement_id} settles {settled.contracts} of {held} held")
+        self._settled.add(settled.settlement_id)
+        self._views = None
+        leaving = -settled.contracts if held > 0 else settled.contracts
+        self._book(settled.symbol, leaving, settled.price_usd, ZERO, settled.at_ns)
+        if settled.share_price_usd is not None:
+            self._book(settled.shares_symbol, settled.shares, settled.share_price_usd, ZERO, settled.at_ns)
+        if trade is None:
+            return ()
+        trade.settle(settled)
+        return self._close_if_flat(trade, settled.at_ns)
 
     def on_order_closed(self, closed: OrderClosed, context: Context) -> Iterable[Message]:
         """An entry that is over lets its trade end once flat."""
@@ -268,70 +228,47 @@ class Ledger:
         trade = self._trades.get(closed.trade_id)
         if trade is None or closed.purpose is not Purpose.ENTRY:
             return ()
-        trade.entry_over = True
+        trade.end_entry()
         self._views = None
         return self._close_if_flat(trade, at_ns)
 
-    def _book_position(self, fill: OrderFilled) -> None:
+    def _book(self, symbol: str, signed: int, price_usd: Decimal, fee_usd: Decimal, at_ns: int) -> None:
+        """Move cash and one position: ``signed`` units are bought or sold at a price, less a fee."""
         if self._cash_usd is None:
             raise ProtocolError("ledger: a fill before the opening cash is known")
-        signed = fill.side.sign * fill.contracts
-        self._cash_usd -= signed * fill.price_usd * multiplier(fill.symbol) + fill.fees_broker_usd
-        held = self._quantities.get(fill.symbol, 0)
-        before = self._costs.get(fill.symbol, ZERO)
+        units = multiplier(symbol)
+        self._cash_usd -= signed * price_usd * units + fee_usd
+        held = self._quantities.get(symbol, 0)
+        before = self._costs.get(symbol, ZERO)
         after = held + signed
         gain = ZERO
         if held * signed >= 0:
-            cost = before + signed * fill.price_usd
+            cost = before + signed * price_usd
         elif held * after >= 0:
             cost = before * after / held
-            gain = -signed * fill.price_usd - (before - cost)
+            gain = -signed * price_usd - (before - cost)
         else:
-            cost = after * fill.price_usd
-            gain = held * fill.price_usd - before
-        self._realize(fill.at_ns, gain * multiplier(fill.symbol) - fill.fees_broker_usd)
+            cost = after * price_usd
+            gain = held * price_usd - before
+        self._realize(at_ns, gain * units - fee_usd)
         if after == 0:
-            self._quantities.pop(fill.symbol, None)
-            self._costs.pop(fill.symbol, None)
+            self._quantities.pop(symbol, None)
+            self._costs.pop(symbol, None)
         else:
-            self._quantities[fill.symbol] = after
-            self._costs[fill.symbol] = cost
+            self._quantities[symbol] = after
+            self._costs[symbol] = cost
 
     def _realize(self, at_ns: int, amount_usd: Decimal) -> None:
         if amount_usd != ZERO:
             self._realized.append((at_ns, amount_usd))
             self._realized_sum = None
 
-    def _close_if_flat(self, trade: _Trade, at_ns: int) -> Iterable[Message]:
-        if not trade.entry_over or trade.open_contracts != 0:
+    def _close_if_flat(self, trade: Trade, at_ns: int) -> Iterable[Message]:
+        if not trade.entry_over or not trade.is_flat:
             return ()
         del self._trades[trade.entry.trade_id]
         self._views = None
-        units = multiplier(trade.entry.symbol)
-        gross = trade.entry.side.sign * (trade.exited.amount_usd - trade.bought_or_sold.amount_usd) * units
-        bps = None
-        if trade.slippage_usd is not None and trade.mid_notional_usd > 0:
-            bps = round(float(trade.slippage_usd / trade.mid_notional_usd) * 10_000, 9)
-        return (
-            TradeClosed(
-                trade_id=trade.entry.trade_id,
-                strategy=trade.entry.strategy,
-                strategy_hash=trade.entry.strategy_hash,
-                underlying=trade.entry.underlying,
-                symbol=trade.entry.symbol,
-                contracts=trade.bought_or_sold.contracts,
-                opened_ns=trade.opened_ns,
-                closed_ns=at_ns,
-                entry_price_usd=trade.bought_or_sold.average_usd,
-                exit_price_usd=trade.exited.average_usd,
-                gross_pnl_usd=gross,
-                fees_broker_usd=trade.fees_broker_usd,
-                fees_modelled_usd=trade.fees_modelled_usd,
-                slippage_usd=trade.slippage_usd,
-                slippage_bps=bps,
-                exit_rule=trade.exit_rule,
-            ),
-        )
+        return (trade.closed(at_ns),)
 
     # ---------------------------------------------------------------------------------------------- the view
 

@@ -7,7 +7,8 @@ None. Whether a stock trades is None at each new connection, until a status says
 from collections.abc import Iterable
 
 from oracle.core.bus import HandlerTable
-from oracle.core.messages import Bar, FeedChanged, Message, Quote, TradingStatus
+from oracle.core.marketdata import Bar, FeedChanged, Quote, TradingStatus
+from oracle.core.message import Message
 from oracle.core.ports import Context
 from oracle.core.vocabulary import Feed, FeedState
 

@@ -1,4 +1,6 @@
-"""The dictionary of the system: every message that enters, crosses or leaves the core.
+"""The dictionary of the system: what enters the core from time and people, crosses it and leaves it.
+
+What the market and the broker tell is in ``marketdata`` and ``reports``.
 
 Data are nouns, events past tense, commands imperative. All are frozen msgspec structs with a tag, so that the
 journal can hold them. Units are in names; ``*_ns`` are UTC nanoseconds; ``None`` is unknown. Market data are
@@ -12,257 +14,37 @@ import msgspec
 
 from oracle.core.control import Ask
 from oracle.core.errors import InvariantError
+from oracle.core.marketdata import (
+    Bar,
+    ChainListed,
+    ChainQuotes,
+    ChainReadFailed,
+    DailyIvObserved,
+    FeedChanged,
+    OptionTrades,
+    Quote,
+    TradingStatus,
+    UpdatedBar,
+)
+from oracle.core.message import Message
+from oracle.core.reports import (
+    AccountReported,
+    CancelReturned,
+    ExecutionReported,
+    LookUpReturned,
+    OrderReported,
+    StructureExecuted,
+    SubmitReturned,
+)
 from oracle.core.sessions import Session
-from oracle.core.vocabulary import BrokerEvent, Feed, FeedState, OrderState, OrderType, Outcome, Purpose, Side
-
-
-class Message(msgspec.Struct, frozen=True, tag_field="T", tag=True):
-    """Base of all messages."""
-
-
-# ----------------------------------------------------------------------------------------- inputs: market data
-
-
-class Bar(Message, frozen=True):
-    """A closed one-minute bar; ``start_ns`` is its first instant. Back-filled bars warm and never cause an entry."""
-
-    symbol: str
-    start_ns: int
-    open: float
-    high: float
-    low: float
-    close: float
-    volume: int
-    trades: int
-    vwap: float
-    backfilled: bool = False
-
-    def __post_init__(self) -> None:
-        prices = (self.open, self.high, self.low, self.close)
-        if not all(0 < p < float("inf") for p in prices):
-            raise InvariantError(f"bar {self.symbol}: a price is not positive and finite")
-        if not (self.low <= min(self.open, self.close) and self.high >= max(self.open, self.close)):
-            raise InvariantError(f"bar {self.symbol}: high and low do not hold open and close")
-        if self.volume < 0:
-            raise InvariantError(f"bar {self.symbol}: volume is negative")
-
-
-class UpdatedBar(Message, frozen=True):
-    """A vendor's re-issue of an earlier bar: recorded, never folded in again."""
-
-    bar: Bar
-
-
-class Quote(Message, frozen=True):
-    """Best bid and ask of a stock, conflated to the newest. None is an absent side. Sizes in shares."""
-
-    symbol: str
-    quoted_ns: int
-    bid: float | None
-    bid_size: int
-    ask: float | None
-    ask_size: int
-
-    @property
-    def mid(self) -> float | None:
-        """The middle of a two-sided, uncrossed quote, else None."""
-        if self.bid is None or self.ask is None or self.bid > self.ask:
-            return None
-        return (self.bid + self.ask) / 2
-
-
-class TradingStatus(Message, frozen=True):
-    """A halt or resume of a stock, with the tape's words."""
-
-    symbol: str
-    at_ns: int
-    code: str
-    text: str
-    halted: bool
-
-
-class ListedContract(msgspec.Struct, frozen=True):
-    """One listed option as the broker describes it. Open interest is that of ``open_interest_date`` (yesterday's)."""
-
-    symbol: str
-    open_interest: int | None
-    open_interest_date: str | None
-    penny_class: bool
-    tradable: bool = True
-
-
-class ChainListed(Message, frozen=True):
-    """An underlying's contracts for a session date, sorted by symbol. Row numbers in ``ChainQuotes`` refer to it."""
-
-    underlying: str
-    date: str
-    contracts: tuple[ListedContract, ...]
-
-
-class ChainQuotes(Message, frozen=True):
-    """Changed option quotes of one underlying since the last such input, conflated at the edge (columns as bytes).
-
-    ``rows``: int32 indices into ``ChainListed.contracts``; ``bid``, ``ask``: float64 dollars, NaN is an absent side;
-    ``bid_size``, ``ask_size``: int32 contracts; ``quoted_ns``: int64. All little-endian, equal lengths, rows ascending.
-    """
-
-    underlying: str
-    date: str
-    rows: bytes
-    bid: bytes
-    ask: bytes
-    bid_size: bytes
-    ask_size: bytes
-    quoted_ns: bytes
-
-    def __post_init__(self) -> None:
-        n = len(self.rows) // 4
-        lengths = tuple(map(len, (self.rows, self.bid, self.ask, self.bid_size, self.ask_size, self.quoted_ns)))
-        if lengths != (4 * n, 8 * n, 8 * n, 4 * n, 4 * n, 8 * n):
-            raise InvariantError(f"chain quotes {self.underlying}: columns differ in length {lengths}")
-
-
-class ChainReadFailed(Message, frozen=True):
-    """The contracts of an underlying could not be read; nothing is known of its chain until a later read."""
-
-    underlying: str
-    date: str
-    text: str
-
-
-class DailyIvObserved(Message, frozen=True):
-    """A 30-day at-the-money implied volatility of one session (fraction, 0.2 = 20 %), and who says so. Durable."""
-
-    underlying: str
-    date: str
-    iv_30d: float
-    source: str
-
-    def __post_init__(self) -> None:
-        if not 0 < self.iv_30d < 10:
-            raise InvariantError(f"daily IV {self.underlying} {self.date}: {self.iv_30d} is out of range")
-
-
-class FeedChanged(Message, frozen=True):
-    """A supervised feed changed state. ``epoch`` counts connections; LIVE is subscribed, acknowledged, gap-free."""
-
-    feed: Feed
-    epoch: int
-    state: FeedState
-    reason: str
-
-
-# --------------------------------------------------------------------------------------------- inputs: broker
-
-
-class BrokerOrder(msgspec.Struct, frozen=True):
-    """An order as the broker tells it. ``status`` is the broker's own word, kept even when unknown to us."""
-
-    client_order_id: str
-    broker_order_id: str
-    symbol: str
-    side: Side | None
-    order_class: str
-    qty: Decimal
-    filled_qty: Decimal
-    filled_avg_price_usd: Decimal | None
-    limit_price_usd: Decimal | None
-    order_type: str
-    status: str
-    created_ns: int
-
-
-class OrderReported(Message, frozen=True):
-    """The broker told of an order's change, on the stream or in an answer."""
-
-    event: BrokerEvent
-    order: BrokerOrder
-    at_ns: int
-    text: str = ""
-
-
-class ExecutionReported(Message, frozen=True):
-    """One execution. Idempotent by ``execution_id``. ``qty`` in shares or contracts of this execution, positive."""
-
-    execution_id: str
-    order: BrokerOrder
-    symbol: str
-    side: Side
-    qty: Decimal
-    price_usd: Decimal
-    at_ns: int
-
-    def __post_init__(self) -> None:
-        if not (self.qty > 0 and self.price_usd >= 0):
-            raise InvariantError(f"execution {self.execution_id}: quantity or price out of range")
-
-
-class SubmitReturned(Message, frozen=True):
-    """What one POST of an order came to. UNKNOWN means that the order may be live."""
-
-    client_order_id: str
-    outcome: Outcome
-    order: BrokerOrder | None
-    code: str
-    text: str
-
-
-class CancelReturned(Message, frozen=True):
-    """What one cancel request came to. ACCEPTED means requested, not canceled."""
-
-    client_order_id: str
-    outcome: Outcome
-    code: str
-    text: str
-
-
-class LookUpReturned(Message, frozen=True):
-    """What a look-up by client order id found. ``order`` is None with NOT_FOUND, and with UNKNOWN."""
-
-    client_order_id: str
-    outcome: Outcome
-    order: BrokerOrder | None
-    text: str
-
-
-class BrokerPosition(msgspec.Struct, frozen=True):
-    """A position as the broker tells it; ``qty`` is signed."""
-
-    symbol: str
-    qty: Decimal
-    avg_entry_price_usd: Decimal
-
-
-class BrokerFee(msgspec.Struct, frozen=True):
-    """A fee as the broker's activities tell it: ``amount_usd`` positive is charged, negative a rebate."""
-
-    activity_id: str
-    symbol: str
-    amount_usd: Decimal
-    text: str
-
-
-class AccountReported(Message, frozen=True):
-    """The broker's account, open orders, positions and the fills since a moment: one consistent read at the edge.
-
-    ``fills_since_ns`` is the activity window's start. ``text`` is non-empty when the read failed: then the
-    figures are None and nothing may be concluded from the empty lists.
-    """
-
-    at_ns: int
-    equity_usd: Decimal | None
-    last_equity_usd: Decimal | None
-    cash_usd: Decimal | None
-    options_buying_power_usd: Decimal | None
-    options_level: int | None
-    trading_blocked: bool | None
-    positions: tuple[BrokerPosition, ...]
-    open_orders: tuple[BrokerOrder, ...]
-    fills: tuple[ExecutionReported, ...]
-    fills_since_ns: int
-    text: str = ""
-    fees: tuple[BrokerFee, ...] = ()
-
+from oracle.core.structures import OrderLeg, structure_name
+from oracle.core.vocabulary import (
+    Ending,
+    OrderState,
+    OrderType,
+    Purpose,
+    Side,
+)
 
 # ------------------------------------------------------------------------------------- inputs: time, operator
 
@@ -314,10 +96,12 @@ class Leg(msgspec.Struct, frozen=True):
 class ExitPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     """How the trade ends; the same plan sizes it, watches it and gives its break-even win rate.
 
-    Fractions are of the entry premium per contract: target 0.5 = +50 %, stop 0.4 = −40 %. Underlying levels are
-    dollars; ``underlying_stop`` is judged on one-minute closes (inside the range again), ``underlying_target`` on
-    the quote's middle. ``direction`` is +1 when the trade gains from a rise. ``flat_ns`` is the forced exit.
-    At ``scale_out_at_fraction`` the share ``scale_out_share`` of the contracts is sold, rounded down, once.
+    Fractions are of the premium paid or, for a structure that pays, of the credit received, per unit: target 0.5 is a
+    gain of half of it, stop 0.4 a loss of 40 %, stop 2 (only possible with a credit) a loss of twice the credit.
+    Underlying levels are dollars; ``underlying_stop`` is judged on one-minute closes (inside the range again),
+    ``underlying_target`` on the quote's middle. ``direction`` is +1 when the trade gains from a rise, −1 from a fall,
+    0 from neither. A short leg whose |delta| reaches ``short_delta_stop`` ends the trade. ``flat_ns`` is the forced
+    exit. At ``scale_out_at_fraction`` the share ``scale_out_share`` of the contracts is sold, rounded down, once.
     """
 
     target_fraction: float | None
@@ -329,12 +113,17 @@ class ExitPlan(msgspec.Struct, frozen=True, omit_defaults=True):
     flat_ns: int
     scale_out_share: float | None = None
     scale_out_at_fraction: float | None = None
+    short_delta_stop: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.stop_fraction <= 1:
-            raise InvariantError("exit plan: stop_fraction must be above 0 and at most 1")
-        if self.direction not in (-1, 1):
-            raise InvariantError("exit plan: direction must be +1 or -1")
+        if not 0 < self.stop_fraction <= 10:
+            raise InvariantError("exit plan: stop_fraction must be above 0 and at most 10")
+        if self.direction not in (-1, 0, 1):
+            raise InvariantError("exit plan: direction must be +1, -1 or 0")
+        if self.direction == 0 and (self.underlying_target is not None or self.underlying_stop is not None):
+            raise InvariantError("exit plan: levels of the underlying need a direction")
+        if self.short_delta_stop is not None and not 0 < self.short_delta_stop < 1:
+            raise InvariantError("exit plan: short_delta_stop must be above 0 and below 1")
         share, at = self.scale_out_share, self.scale_out_at_fraction
         if (share is None) != (at is None):
             raise InvariantError("exit plan: scale_out_share and scale_out_at_fraction belong together")
@@ -367,6 +156,11 @@ class Intent(Message, frozen=True):
         if not self.legs:
             raise InvariantError(f"intent {self.intent_id} has no legs")
 
+    @property
+    def symbol(self) -> str:
+        """What it would like to buy: the symbol of one bought contract, else the name of the structure."""
+        return structure_name(OrderLeg(leg.symbol, leg.side, leg.ratio) for leg in self.legs)
+
 
 class NoSignal(Message, frozen=True):
     """A strategy evaluated and does not want to trade; ``reason`` is a closed snake_case word per strategy."""
@@ -386,15 +180,50 @@ class NoData(Message, frozen=True):
     facts: dict[str, float | str | bool | None]
 
 
+class Reevaluated(Message, frozen=True):
+    """A strategy evaluated again and its reason has not changed since it was told: what it saw this time."""
+
+    verdict: NoSignal | NoData
+
+
 class OptionsWanted(Message, frozen=True):
     """A strategy that needs option quotes only at times says when: ``wanted`` until it says otherwise.
 
-    From one that never says it, they are always wanted; what is held is quoted whatever it says.
+    From one that never says it, they are always wanted; what is held is quoted whatever it says. ``expiries`` are the
+    ISO dates that it needs (empty: all that are listed for it); ``reach`` how far from spot the strikes may lie that it
+    needs, as a share of spot (None: as far as the plan allows).
     """
 
     strategy: str
     underlying: str
     wanted: bool
+    expiries: tuple[str, ...] = ()
+    reach: float | None = None
+
+
+class PositioningMeasured(Message, frozen=True):
+    """Gamma levels and option flow of an underlying as the core sees them now; for people and metrics, not durable.
+
+    Levels in dollars of the underlying, None where there is none; ``net_gamma_usd`` per 1 % move. With an unknown
+    half its ``*_reason`` is not empty and its figures are None. Flow figures are of the last 30 minutes.
+    """
+
+    underlying: str
+    at_ns: int
+    spot: float | None
+    call_wall: float | None
+    put_wall: float | None
+    pin: float | None
+    flip: float | None
+    net_gamma_usd: float | None
+    open_interest_date: str | None
+    contracts_used: int
+    gamma_reason: str
+    bullish_usd: float | None
+    bearish_usd: float | None
+    bullish_n: int | None
+    bearish_n: int | None
+    flow_reason: str
 
 
 class StrategyFailed(Message, frozen=True):
@@ -485,6 +314,14 @@ class ExitPlanAdvanced(Message, frozen=True):
     phase: str
 
 
+class ExitUnjudged(Message, frozen=True):
+    """A rule of an open trade's exit plan cannot be judged now, because ``what`` is unknown. Told once a leg."""
+
+    trade_id: str
+    rule: str
+    what: str
+
+
 class LadderStep(msgspec.Struct, frozen=True):
     """One limit price and how long it may stand. ``limit_usd`` None is a market order."""
 
@@ -495,9 +332,12 @@ class LadderStep(msgspec.Struct, frozen=True):
 class SubmitOrder(Message, frozen=True):
     """Risk's command to the desk: made only in ``risk/gate.py``. It carries its whole ladder.
 
-    ``order_id`` is store token + date + strategy + sequence; attempts append ``-n``. ``contracts`` counts structures
-    (or contracts of a single leg). ``worst_price_usd`` is the price at which the rules were run; the desk may only
-    walk inside it (None for market exits). ``decision_mid_usd`` is the mid at decision, for slippage.
+    ``order_id`` is store token + date + strategy + sequence; attempts append ``-n``. ``symbol`` is a contract, a stock
+    (shares that an assignment left) or a structure's name; ``contracts`` counts units of it, and buying or selling
+    (``side``) a structure does in each leg what its name says, or the opposite. All prices are then net per unit: a
+    positive one is paid by the buyer, a negative one by the seller. ``worst_price_usd`` is the price at which the
+    rules were run; the desk may only walk inside it (None for market exits). ``decision_mid_usd`` is the mid at
+    decision, for slippage. ``break_evens`` are prices of the underlying.
     """
 
     order_id: str
@@ -521,6 +361,8 @@ class SubmitOrder(Message, frozen=True):
     equity_usd: Decimal
     reason: str
     config_fingerprint: str
+    max_gain_usd: Decimal | None = None
+    break_evens: tuple[Decimal, ...] = ()
 
     def __post_init__(self) -> None:
         if self.contracts <= 0:
@@ -577,6 +419,35 @@ class CashCorrected(Message, frozen=True):
     why: str
     covers: tuple[str, ...]
     at_ns: int
+
+
+class PositionSettled(Message, frozen=True):
+    """Part of a trade ended without an order of ours: by expiry, exercise, assignment or the broker's sale. Durable.
+
+    ``contracts`` of ``symbol`` (positive) leave the trade at ``price_usd`` each, which is 0 unless cash was paid for
+    them. ``shares`` (signed) of ``shares_symbol`` come into it at ``share_price_usd``. ``source`` is where it was seen
+    first: ``positions``, ``activities`` or ``execution``; ``covers`` are the broker's ids that this settles.
+    """
+
+    settlement_id: str
+    trade_id: str
+    ending: Ending
+    symbol: str
+    contracts: int
+    price_usd: Decimal
+    shares_symbol: str
+    shares: int
+    share_price_usd: Decimal | None
+    fees_modelled_usd: Decimal
+    source: str
+    covers: tuple[str, ...]
+    at_ns: int
+
+    def __post_init__(self) -> None:
+        if self.contracts <= 0:
+            raise InvariantError(f"settlement {self.settlement_id}: contracts must be positive")
+        if (self.shares != 0) != (self.share_price_usd is not None):
+            raise InvariantError(f"settlement {self.settlement_id}: shares and their price belong together")
 
 
 class OperatorAnswered(Message, frozen=True):
@@ -651,7 +522,7 @@ class OrderClosed(Message, frozen=True):
 
 
 class SendOrder(Message, frozen=True):
-    """Effect: POST one order attempt, once. ``limit_usd`` None is a market order."""
+    """Effect: POST one order attempt, once. ``limit_usd`` None is a market order; a structure's is net and signed."""
 
     client_order_id: str
     symbol: str
@@ -684,6 +555,12 @@ class ReadAccount(Message, frozen=True):
 
 class SetOptionSubscription(Message, frozen=True):
     """Effect: subscribe the option feed to exactly these contracts (sorted, within the plan's limit)."""
+
+    symbols: tuple[str, ...]
+
+
+class ReadOptionQuotes(Message, frozen=True):
+    """Effect: read the quotes of these contracts (sorted) once; they come as ChainQuotes, as streamed ones do."""
 
     symbols: tuple[str, ...]
 
@@ -794,7 +671,7 @@ class EquityMarked(Message, frozen=True):
     """Equity from the ledger's cash and marks. ``marks_stale`` counts positions marked at the worse or last side.
 
     ``kind``: open, minute, fill, trade, close, or rebase (the peak starts anew at this equity). With stale marks the
-    figure is shown but nothing may be latched on it.
+    figure is shown but nothing may be latched on it. ``marks``: the price that each symbol held was valued at.
     """
 
     date: str
@@ -807,6 +684,7 @@ class EquityMarked(Message, frozen=True):
     realized_today_usd: Decimal
     unrealized_usd: Decimal
     marks_stale: int
+    marks: dict[str, Decimal] = msgspec.field(default_factory=dict)
 
 
 class Reconciled(Message, frozen=True):
@@ -831,7 +709,7 @@ class JournalOpened(Message, frozen=True):
     snapshot: bytes
     config: bytes = b""
     sessions: tuple[Session, ...] = ()
-    strategies: dict[str, str] = {}
+    strategies: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 Input = (
@@ -841,11 +719,13 @@ Input = (
     | TradingStatus
     | ChainListed
     | ChainQuotes
+    | OptionTrades
     | ChainReadFailed
     | DailyIvObserved
     | FeedChanged
     | OrderReported
     | ExecutionReported
+    | StructureExecuted
     | SubmitReturned
     | CancelReturned
     | LookUpReturned
@@ -855,7 +735,7 @@ Input = (
     | OperatorRequested
 )
 
-Effect = SendOrder | SendCancel | LookUpOrder | ReadAccount | ReadChain | SetOptionSubscription
+Effect = SendOrder | SendCancel | LookUpOrder | ReadAccount | ReadChain | ReadOptionQuotes | SetOptionSubscription
 
 
 class Stamped(msgspec.Struct, frozen=True):

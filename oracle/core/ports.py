@@ -10,8 +10,14 @@ from typing import Protocol
 
 import msgspec
 
-from oracle.core.messages import ChainListed, ExitPlan, Message, Quote
+from oracle.core.ivstanding import IvStanding
+from oracle.core.marketdata import ChainListed, Quote
+from oracle.core.message import Message
+from oracle.core.messages import ExitPlan
+from oracle.core.money import ZERO
+from oracle.core.positioning import NO_POSITIONING, PositioningView
 from oracle.core.sessions import Session, SessionTable
+from oracle.core.structures import legs_of
 from oracle.core.vocabulary import Feed, FeedState, Side
 
 
@@ -74,6 +80,95 @@ class NotSelected(msgspec.Struct, frozen=True):
     facts: dict[str, float | str | bool | None]
 
 
+class UsableContract(msgspec.Struct, frozen=True):
+    """A contract that can be traded now: both sides in dollars, the delta of a long one, volatility, open interest.
+
+    ``open_interest`` is that of the end of ``open_interest_date``; None is unknown.
+    """
+
+    symbol: str
+    is_call: bool
+    strike: float
+    bid: float
+    ask: float
+    quoted_ns: int
+    delta: float
+    iv: float
+    open_interest: int | None
+    open_interest_date: str | None
+
+    @property
+    def mid(self) -> float:
+        """The middle of the quote."""
+        return (self.bid + self.ask) / 2
+
+
+class UsableSlice(msgspec.Struct, frozen=True):
+    """The usable contracts of one expiry by rising strike, and how many others there are by reason."""
+
+    underlying: str
+    expiry: str
+    spot: float
+    forward: float
+    forward_source: str
+    calls: tuple[UsableContract, ...]
+    puts: tuple[UsableContract, ...]
+    left_out: dict[str, int]
+
+
+class LegWanted(msgspec.Struct, frozen=True):
+    """One leg of a structure and how its strike is chosen: exactly one of ``abs_delta``, ``moneyness``, ``of_leg``.
+
+    ``abs_delta``: nearest to it within the band. ``moneyness``: strike / forward - 1 nearest to it. ``of_leg``: the
+    strike of that earlier leg plus ``offset_usd``, exactly.
+    """
+
+    is_call: bool
+    side: Side
+    ratio: int = 1
+    abs_delta: float | None = None
+    abs_delta_low: float = 0.0
+    abs_delta_high: float = 1.0
+    moneyness: float | None = None
+    of_leg: int | None = None
+    offset_usd: float = 0.0
+
+
+class StructureRequest(msgspec.Struct, frozen=True):
+    """Which structure is wanted: all its legs in the first of ``expiries`` (ISO, by preference) that has them.
+
+    A leg's quote may be ``max_age_s`` old; the legs' spreads together may be at most ``max_spread_usd`` and
+    ``max_spread_of_mid`` of the size of the net mid. ``min_open_interest`` above 0 leaves out what has less or unknown.
+    """
+
+    underlying: str
+    expiries: tuple[str, ...]
+    legs: tuple[LegWanted, ...]
+    max_age_s: float
+    max_spread_usd: float
+    max_spread_of_mid: float
+    min_open_interest: int = 0
+
+
+class ChosenLeg(msgspec.Struct, frozen=True):
+    """A leg as chosen."""
+
+    contract: UsableContract
+    side: Side
+    ratio: int
+
+
+class SelectedStructure(msgspec.Struct, frozen=True):
+    """The chosen legs, in the order of the request, with what the choice rests on."""
+
+    underlying: str
+    expiry: str
+    legs: tuple[ChosenLeg, ...]
+    spot: float
+    forward: float
+    forward_source: str
+
+
 class ChainsView(Protocol):
     """The live option chains."""
 
@@ -95,6 +190,20 @@ class ChainsView(Protocol):
 
     def select(self, request: DeltaRequest, at_ns: int) -> Selected | NotSelected:
         """Choose a contract by delta."""
+        ...
+
+    def expiries(self, underlying: str) -> tuple[str, ...]:
+        """The listed expiries (ISO dates), nearest first; empty before the chain is known."""
+        ...
+
+    def usable(
+        self, underlying: str, expiry: str, at_ns: int, max_age_s: float, min_open_interest: int = 0
+    ) -> UsableSlice | NotSelected:
+        """The contracts of an expiry that can be traded now, or why there is none."""
+        ...
+
+    def select_structure(self, request: StructureRequest, at_ns: int) -> SelectedStructure | NotSelected:
+        """Choose the legs of a structure of one expiry."""
         ...
 
 
@@ -126,8 +235,20 @@ class PositionView(msgspec.Struct, frozen=True):
     avg_price_usd: Decimal
 
 
+class LegView(msgspec.Struct, frozen=True):
+    """What a trade holds of one symbol: ``qty`` signed, never 0; shares that an assignment left count as a leg."""
+
+    symbol: str
+    qty: int
+
+
 class TradeView(msgspec.Struct, frozen=True):
-    """An open round trip. ``contracts_open`` ≤ ``contracts_entered``; prices are averages of fills."""
+    """An open round trip. ``contracts_open`` ≤ ``contracts_entered``, in units of ``symbol``.
+
+    ``symbol`` is a contract or a structure's name and ``entry_price_usd`` its net price (negative: a credit). ``legs``
+    is what is really held, sorted by symbol. ``cash_usd`` is what all its fills and settlements have paid (negative:
+    cost) before fees, so that its result is ``cash_usd`` plus what the legs are worth.
+    """
 
     trade_id: str
     strategy: str
@@ -143,6 +264,15 @@ class TradeView(msgspec.Struct, frozen=True):
     planned_risk_usd: Decimal
     worst_case_usd: Decimal
     opened_ns: int
+    legs: tuple[LegView, ...] = ()
+    cash_usd: Decimal = ZERO
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether exactly ``contracts_open`` whole units are held, no leg more or less."""
+        sign = self.side.sign * self.contracts_open
+        whole = {leg.symbol: sign * leg.signed for leg in legs_of(self.symbol) if sign != 0}
+        return {leg.symbol: leg.qty for leg in self.legs} == whole
 
 
 class StrategyCaps(msgspec.Struct, frozen=True):
@@ -154,6 +284,26 @@ class StrategyCaps(msgspec.Struct, frozen=True):
     trades_per_session: int | None = None
     losses_in_a_row: int | None = None
     open_trades: int | None = None
+    open_per_underlying: int | None = None
+    trades_per_underlying_session: int | None = None
+
+
+class VolatilityView(Protocol):
+    """The 30-day volatility of the observed underlyings, now and in the sessions before."""
+
+    def standing(self, underlying: str, at_ns: int) -> IvStanding | NotSelected:
+        """The 30-day IV from the chain as it is now and its standing; or why there is no such IV now."""
+        ...
+
+
+class _NoVolatility:
+    """What a core without an observer of volatility answers."""
+
+    def standing(self, _underlying: str, _at_ns: int) -> IvStanding | NotSelected:
+        return NotSelected("not_observed", {})
+
+
+NO_VOLATILITY: VolatilityView = _NoVolatility()
 
 
 class LedgerView(Protocol):
@@ -230,6 +380,8 @@ class Context(msgspec.Struct, frozen=True):
     ledger: LedgerView
     equity: EquityView
     account: AccountView
+    volatility: VolatilityView = NO_VOLATILITY
+    positioning: PositioningView = NO_POSITIONING
 
     @property
     def in_session(self) -> bool:

@@ -9,10 +9,20 @@ from oracle.core.engine import Engine
 from oracle.core.equity import EquityKeeper, Marks
 from oracle.core.ledger import Ledger
 from oracle.core.market import MarketState
-from oracle.core.messages import EquityMarked, IntentApproved, LatchChanged, LedgerSeeded, Message, SessionOpened
+from oracle.core.marketdata import Quote
+from oracle.core.message import Message
+from oracle.core.messages import (
+    EquityMarked,
+    IntentApproved,
+    LatchChanged,
+    LedgerSeeded,
+    OrderClosed,
+    PositionSettled,
+    SessionOpened,
+)
 from oracle.core.ports import EquityView, OptionQuote
 from oracle.core.sessions import MINUTE_NS, NS
-from oracle.core.vocabulary import Purpose, Side
+from oracle.core.vocabulary import Ending, Purpose, Side
 from tests.unit.builders import CALL, OPEN_NS, PUT, START_NS, TABLE, Chains, House, chain_quotes, intent, of
 from tests.unit.test_core_engine import at
 from tests.unit.test_core_ledger import fill, order
@@ -119,14 +129,14 @@ def test_the_day_starts_at_the_opening_equity_when_marks_are_fresh() -> None:
 
 def test_a_long_whose_bid_is_gone_keeps_its_last_mark_for_a_minute_and_is_then_unknown() -> None:
     books = Books(*held())
-    books.tell(None, 0.05, START_NS)
+    books.tell(None, 0.11, START_NS)
     assert books.view.equity_usd is None
     # A middle that was old when it arrived is no fresh mark.
     books.tell(2.0, 2.2, START_NS, age_s=16)
-    books.tell(None, 0.05, START_NS)
+    books.tell(None, 0.11, START_NS)
     assert books.view.equity_usd is None
     books.tell(2.0, 2.2, START_NS)
-    for bid, ask in ((None, 0.05), (2.3, 2.2)):
+    for bid, ask in ((None, 0.11), (2.3, 2.2)):
         books.tell(bid, ask, START_NS + NS)
         at_60, later = (books.keeper.view(START_NS + 60 * NS + ns) for ns in (0, 1))
         assert (at_60.equity_usd, at_60.marks_stale, later.equity_usd) == (100_020, 1, None)
@@ -264,3 +274,55 @@ def test_parts_of_an_exit_are_realised_as_they_fill_and_survive_a_restart() -> N
     again.quote(3.0, 3.0, NEXT.open_ns)
     opened = again.advance(NEXT.open_ns)[-1]
     assert (opened.kind, opened.date, opened.realized_today_usd) == ("open", NEXT.date, 0)
+
+
+def settled(contracts: int, shares: int = 0) -> PositionSettled:
+    ending = Ending.EXERCISED if shares else Ending.EXPIRED
+    return PositionSettled(
+        f"s{contracts}", ENTRY.trade_id, ending, SYMBOL, contracts, Decimal(0), "SPY" if shares else "", shares,
+        Decimal(600) if shares else None, Decimal(0), "positions", (), START_NS,
+    )  # fmt: skip
+
+
+def test_a_settlement_is_marked_at_once_and_its_shares_by_their_own_quote() -> None:
+    over = OrderClosed(ENTRY.order_id, ENTRY.trade_id, Purpose.ENTRY, 2, 2, "filled")
+    books = Books(*held(), over)
+    books.tell(1.9, 2.1, START_NS)
+    list(books.engine.handle(START_NS, Quote("SPY", START_NS, 603.9, 1, 604.1, 1)))
+    (first,) = books.dispatch(settled(1, 100))
+    assert (first.kind, first.marks) == ("fill", {"SPY": Decimal("604.0"), SYMBOL: Decimal("2.0")})
+    assert first.equity_usd == 100_000 - 400 - 60_000 + 60_400 + 200
+    (second,) = books.dispatch(msgspec.structs.replace(settled(1), settlement_id="s2"))
+    assert second.marks == {"SPY": Decimal("604.0")}
+    assert second.realized_today_usd == -400  # both premiums are gone; the shares' gain is not realised
+
+
+def test_what_has_expired_and_is_not_settled_has_no_invented_price() -> None:
+    books = Books(*held())
+    books.tell(1.9, 2.1, START_NS)
+    books.quote(None, 0.11, START_NS + NS)
+    assert books.keeper.view(START_NS + 59 * NS).marks_stale == 1  # the last fresh mark, for a minute
+    assert books.keeper.view(START_NS + 61 * NS).equity_usd is None
+    books.dispatch(settled(2))
+    assert books.keeper.view(START_NS + 61 * NS).equity_usd == 100_000 - 400
+
+
+def test_a_far_wing_without_a_bid_is_worth_nothing_once_its_last_mark_is_old() -> None:
+    books = Books(*held())
+    books.tell(0.05, 0.07, START_NS)
+    books.tell(None, 0.10, START_NS + NS)
+    assert books.keeper.view(START_NS + 60 * NS).marks_stale == 1  # a moment's missing side is not a price
+    books.tell(None, 0.10, START_NS + 61 * NS)
+    view = books.keeper.view(START_NS + 62 * NS)
+    assert (view.equity_usd, view.marks_stale) == (100_000 - 400, 0)
+    assert books.keeper.view(START_NS + 90 * NS).marks_stale == 1  # and that quote ages like any other
+
+
+def test_a_short_is_worth_its_middle_else_what_it_costs_to_buy_back() -> None:
+    sell = order("e", Purpose.ENTRY, Side.SELL)
+    books = Books(sell, at(START_NS, fill(1, sell, 2, "2.00")))
+    books.quote(1.8, 2.2, START_NS)
+    assert books.keeper.view(START_NS).unrealized_usd == 0
+    view = books.keeper.view(START_NS + 20 * NS)
+    assert (view.unrealized_usd, view.marks_stale) == (Decimal("-40.0"), 1)
+    assert books.keeper.view(START_NS + 20 * NS).equity_usd == 100_000 - 40

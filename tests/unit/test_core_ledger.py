@@ -9,21 +9,20 @@ from hypothesis import strategies as st
 
 from oracle.core.errors import InvariantError, ProtocolError
 from oracle.core.ledger import Ledger
+from oracle.core.message import Message
 from oracle.core.messages import (
-    AccountReported,
-    BrokerFee,
     ExitPlan,
     ExitTriggered,
     FeeCharged,
     LadderStep,
     LedgerSeeded,
-    Message,
     OrderClosed,
     OrderFilled,
     SubmitOrder,
     TradeClosed,
     TradeOpened,
 )
+from oracle.core.reports import AccountReported, BrokerFee
 from oracle.core.vocabulary import OrderType, Purpose, Side
 
 CALL = "SPY260116C00600000"

@@ -9,6 +9,9 @@ import pytest
 
 from oracle.core import messages as m
 from oracle.core.errors import InvariantError
+from oracle.core.marketdata import ChainQuotes, DailyIvObserved, Quote
+from oracle.core.message import Message
+from oracle.core.reports import BrokerOrder, ExecutionReported
 from tests.unit.test_core_ledger import CALL, PLAN, order
 
 
@@ -33,18 +36,18 @@ def test_a_bar_that_cannot_be_is_refused(changes: dict[str, Any]) -> None:
 
 def test_chain_quotes_need_equal_columns() -> None:
     columns = (b"\0" * 4, b"\0" * 8, b"\0" * 8, b"\0" * 4, b"\0" * 4, b"\0" * 8)
-    m.ChainQuotes("SPY", "2026-01-02", *columns)
+    ChainQuotes("SPY", "2026-01-02", *columns)
     with pytest.raises(InvariantError, match="columns"):
-        m.ChainQuotes("SPY", "2026-01-02", *columns[:-1], b"")
+        ChainQuotes("SPY", "2026-01-02", *columns[:-1], b"")
 
 
 def test_ranges() -> None:
-    broker = m.BrokerOrder("c", "b", CALL, m.Side.BUY, "simple", Decimal(1), Decimal(0), None, None, "limit", "new", 1)
+    broker = BrokerOrder("c", "b", CALL, m.Side.BUY, "simple", Decimal(1), Decimal(0), None, None, "limit", "new", 1)
     with pytest.raises(InvariantError):
-        m.ExecutionReported("x", broker, CALL, m.Side.BUY, Decimal(0), Decimal(1), 1)
+        ExecutionReported("x", broker, CALL, m.Side.BUY, Decimal(0), Decimal(1), 1)
     with pytest.raises(InvariantError):
-        m.DailyIvObserved("SPY", "2026-01-02", 0.0, "test")
-    for changes in ({"stop_fraction": 0.0}, {"stop_fraction": 1.1}, {"direction": 0}):
+        DailyIvObserved("SPY", "2026-01-02", 0.0, "test")
+    for changes in ({"stop_fraction": 0.0}, {"stop_fraction": 10.1}, {"direction": 2}):
         with pytest.raises(InvariantError):
             msgspec.structs.replace(PLAN, **changes)
     with pytest.raises(InvariantError, match="no legs"):
@@ -79,13 +82,13 @@ def test_sides_and_mids() -> None:
 
 def test_stamped_inputs_survive_encoding() -> None:
     encoder, decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(m.Stamped)
-    for message in (bar(), m.TimerFired("a:b", 3), m.DrainRequested("w", "y"), m.Quote("SPY", 1, None, 0, 1.0, 5)):
+    for message in (bar(), m.TimerFired("a:b", 3), m.DrainRequested("w", "y"), Quote("SPY", 1, None, 0, 1.0, 5)):
         stamped = m.Stamped(1, 2, message)
         assert decoder.decode(encoder.encode(stamped)) == stamped
 
 
 def test_every_message_is_frozen_and_tagged() -> None:
-    kinds = m.Message.__subclasses__()
+    kinds = Message.__subclasses__()
     assert len(kinds) > 30
     for kind in kinds:
         assert kind.__struct_config__.frozen
