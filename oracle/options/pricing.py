@@ -2,7 +2,7 @@
 
 Inputs broadcast: forward, strike and price in dollars; ``years`` to the expiry instant (real time, no floor);
 ``vol`` per square-root year (0.20 is 20 %); ``discount`` is the price today of 1 dollar at expiry. Exercise
-is European: for listed American options the error is the early-exercise premium, measured in the tests.
+is European: for listed American options the error is the early-exercise premium (``early_exercise``, docs/pricing.md).
 Invariants: no NaN for valid inputs; an implied volatility that does not exist is NaN, never a number.
 """
 
@@ -10,19 +10,16 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import erfcx, ndtr, ndtri
+from scipy.special import ndtr
+
+from oracle.options.solver import MAX_TOTAL_VOL, SQRT2PI, ratio, slope, total_vol
 
 Array = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Floats = npt.ArrayLike
 
-_SQRT2 = np.sqrt(2.0)
-_SQRT2PI = np.sqrt(2.0 * np.pi)
-_SQRT_HALF_PI = np.sqrt(np.pi / 2.0)
-_EPS = float(np.finfo(np.float64).eps)
-_MAX_TOTAL_VOL = 70.0  # beyond it the price equals its upper bound in double precision, and erfcx overflows
-_LOW_STEPS = 3  # measured over log moneyness 0 to 16 and total volatility 1e-5 to 10: full precision after these
-_HIGH_STEPS = 4
+# Time value of an in-the-money price below this times the greater of forward and strike is rounding.
+NOISE = 8.0 * float(np.finfo(np.float64).eps)
 
 
 def black_forward(
@@ -45,8 +42,8 @@ def black_forward(
         total = v * np.sqrt(t)
         moneyness = np.abs(np.log(f / k))
         positive = total > 0
-        s = np.minimum(np.where(positive, total, 1.0), _MAX_TOTAL_VOL)
-        scaled = _ratio(moneyness, s) * _slope(moneyness, s)
+        s = np.minimum(np.where(positive, total, 1.0), MAX_TOTAL_VOL)
+        scaled = ratio(moneyness, s) * slope(moneyness, s)
         time_value = np.sqrt(f) * np.sqrt(k) * np.where(positive, scaled, 0.0)
         price = d * (np.maximum(sign * (f - k), 0.0) + time_value)
         valid = (f > 0) & (k > 0) & (d > 0) & (t >= 0) & (v >= 0) & np.isfinite(price)
@@ -71,7 +68,7 @@ def vega(forward: Floats, strike: Floats, years: Floats, vol: Floats, discount: 
     f, k, t, v, d = _floats(forward, strike, years, vol, discount)
     d1, valid = _d1(f, k, t, v)
     with np.errstate(all="ignore"):
-        value = d * f * np.exp(-0.5 * d1 * d1) / _SQRT2PI * np.sqrt(t)
+        value = d * f * np.exp(-0.5 * d1 * d1) / SQRT2PI * np.sqrt(t)
     return np.where(valid, value, np.nan)
 
 
@@ -84,7 +81,7 @@ def gamma(forward: Floats, strike: Floats, years: Floats, vol: Floats, discount:
     d1, valid = _d1(f, k, t, v)
     with np.errstate(all="ignore"):
         total = v * np.sqrt(t)
-        value = np.exp(-0.5 * d1 * d1) / (_SQRT2PI * f * d * total)
+        value = np.exp(-0.5 * d1 * d1) / (SQRT2PI * f * d * total)
         value = np.where((total == 0) & np.isinf(d1), 0.0, value)
     return np.where(valid & np.isfinite(value), value, np.nan)
 
@@ -99,10 +96,8 @@ def implied_vol(
 ) -> Array:
     """Invert Black's formula, solving the out-of-the-money side reached by put-call parity.
 
-    The price is normalised by ``discount * sqrt(forward * strike)`` and split at its inflection in total
-    volatility: below it Halley steps run on 1 / log(price) from the normal model's inverse, above it on
-    log(upper bound - price); both are nearly polynomial there, so a fixed number of steps reaches double
-    precision (the objectives follow P. Jäckel, "Let's Be Rational", 2015).
+    The price is normalised by ``discount * sqrt(forward * strike)`` and solved by ``solver.total_vol`` to double
+    precision: objectives follow P. Jäckel, "Let's Be Rational", 2015.
 
     Returns:
         Volatility per square-root year. NaN where none exists: a price at or outside the no-arbitrage bounds,
@@ -113,19 +108,12 @@ def implied_vol(
     with np.errstate(all="ignore"):
         sign = np.where(call, 1.0, -1.0)
         intrinsic = np.maximum(sign * (f - k), 0.0)
-        undiscounted = p / d
-        time_value = undiscounted - intrinsic
-        noise = np.where(intrinsic > 0, 8.0 * _EPS * np.maximum(f, k), 0.0)
-        moneyness = np.abs(np.log(f / k))
-        target = time_value / (np.sqrt(f) * np.sqrt(k))
-        ceiling = np.exp(-0.5 * moneyness)
-        exists = (f > 0) & (k > 0) & (d > 0) & (t > 0) & (time_value > noise) & (target < ceiling)
-        exists &= np.isfinite(target) & np.isfinite(moneyness) & np.isfinite(t)
-        found = _total_vol(target[exists], moneyness[exists])
-        out = np.full(exists.shape, np.nan)
-        out[exists] = found / np.sqrt(t[exists])
-    out[~(np.isfinite(out) & (out > 0))] = np.nan
-    return out
+        time_value = p / d - intrinsic
+        noise = np.where(intrinsic > 0, NOISE * np.maximum(f, k), 0.0)
+        exists = (f > 0) & (k > 0) & (d > 0) & (t > 0) & (time_value > noise)
+        target = np.where(exists, time_value / (np.sqrt(f) * np.sqrt(k)), np.nan)
+        found = total_vol(target.ravel(), np.abs(np.log(f / k)).ravel()).reshape(target.shape) / np.sqrt(t)
+        return np.where((found > 0) & (found < np.inf), found, np.nan)
 
 
 def parity_forward(
@@ -178,77 +166,3 @@ def _d1(f: Array, k: Array, t: Array, v: Array) -> tuple[Array, Bools]:
         d1: Array = np.where(total > 0, x / total + 0.5 * total, limit)
         valid: Bools = (f > 0) & (k > 0) & (t >= 0) & (v >= 0) & ~np.isnan(d1)
     return d1, valid
-
-
-def _ratio(a: Array, s: Array) -> Array:
-    """Normalised out-of-the-money price over its slope in s: free of underflow, ``a`` = |log moneyness|."""
-    h, u = a / s, 0.5 * s
-    value: Array = _SQRT_HALF_PI * (erfcx((h - u) / _SQRT2) - erfcx((h + u) / _SQRT2))
-    return value
-
-
-def _slope(a: Array, s: Array) -> Array:
-    """Derivative of the normalised price in total volatility s."""
-    h, u = a / s, 0.5 * s
-    value: Array = np.exp(-0.5 * (h * h + u * u)) / _SQRT2PI
-    return value
-
-
-def _log_slope(a: Array, s: Array) -> Array:
-    h, u = a / s, 0.5 * s
-    value: Array = -0.5 * (h * h + u * u) - np.log(_SQRT2PI)
-    return value
-
-
-def _total_vol(target: Array, a: Array) -> Array:
-    """Total volatility (vol times root years) of normalised out-of-the-money prices inside their bounds."""
-    turning = np.sqrt(2.0 * np.maximum(a, 1e-300))
-    low = target < _ratio(a, turning) * _slope(a, turning)
-    if low.all():
-        return _solve_low(target, a, turning)
-    out = np.empty_like(target)
-    out[low] = _solve_low(target[low], a[low], turning[low])
-    high = ~low
-    out[high] = _solve_high(target[high], a[high], turning[high])
-    return out
-
-
-def _normal_table() -> tuple[Array, Array]:
-    """Rows (log price / moneyness, log moneyness / total vol) of the normal model, by rising price."""
-    h = np.exp(np.linspace(np.log(60.0), np.log(1e-8), 2048))
-    price = 1.0 - h * _SQRT_HALF_PI * erfcx(h / _SQRT2)
-    return np.log(price / h) - 0.5 * h * h - np.log(_SQRT2PI), np.log(h)
-
-
-_NORMAL_PRICE, _NORMAL_H = _normal_table()
-
-
-def _solve_low(target: Array, a: Array, turning: Array) -> Array:
-    goal = np.log(target)
-    base = goal - np.log(a)
-    # Below the turning point the price is nearly the normal model's times exp(-s**2 / 8): look it up twice.
-    s: Array = a * np.exp(-np.interp(base, _NORMAL_PRICE, _NORMAL_H))
-    s = a * np.exp(-np.interp(base + 0.125 * s * s, _NORMAL_PRICE, _NORMAL_H))
-    s = np.minimum(s, turning)
-    for _ in range(_LOW_STEPS):
-        ratio = _ratio(a, s)
-        level = _log_slope(a, s) + np.log(ratio)
-        newton = level * (goal - level) / goal * ratio
-        curve = a * a / s**3 - 0.25 * s - (1.0 + 2.0 / level) / ratio
-        s = np.minimum(s + newton / (1.0 + 0.5 * newton * curve), turning)
-    return s
-
-
-def _solve_high(target: Array, a: Array, turning: Array) -> Array:
-    ceiling = np.exp(-0.5 * a)
-    room = ceiling - target
-    s: Array = np.maximum(turning, -2.0 * ndtri(room / (2.0 * np.cosh(0.5 * a))))  # exact at the money
-    for _ in range(_HIGH_STEPS):
-        slope = _slope(a, s)
-        price = _ratio(a, s) * slope
-        left = np.maximum(ceiling - price, 1e-300)
-        newton = np.log1p((target - price) / room) * left / slope
-        curve = a * a / s**3 - 0.25 * s + slope / left
-        step = newton / (1.0 + 0.5 * newton * curve)
-        s = np.minimum(np.maximum(s + step, turning), _MAX_TOTAL_VOL)
-    return s

@@ -19,13 +19,14 @@ from rich.console import Console
 
 from tests.bench.bar_to_order import burst, single
 from tests.bench.measure import Figure, print_table
+from tests.bench.pricing_speed import run as pricing
 
 # Many short rounds: the best one is then a moment in which the machine did nothing else.
 EVENTS, ROUNDS, BURSTS = 50, 12, 3
 QUICK_EVENTS, QUICK_ROUNDS, QUICK_BURSTS = 20, 3, 1
 THROUGHPUT = "tests.bench.backtest_throughput"
 QUICK_THROUGHPUT = ("--bars", "20000", "--repeats", "2")
-NAMES = ("latency", "burst", "throughput")
+NAMES = ("latency", "burst", "throughput", "pricing")
 
 
 def latency(quick: bool) -> list[Figure]:
@@ -80,7 +81,7 @@ def run(names: Sequence[str], quick: bool, say: Console) -> list[Figure]:
     found: list[Figure] = []
     for name in names:
         say.print(f"measuring {name}", highlight=False)
-        found += {"latency": latency, "burst": bursts, "throughput": throughput}[name](quick)
+        found += {"latency": latency, "burst": bursts, "throughput": throughput, "pricing": pricing}[name](quick)
     return found
 
 
@@ -94,7 +95,7 @@ def main() -> int:
     if unknown := set(asked.only) - set(NAMES):
         parser.error(f"no bench is called {', '.join(sorted(unknown))}")
     say = Console(stderr=True)
-    takes = "about a minute and a half" if asked.quick else "about seven minutes"
+    takes = "about a minute and a half" if asked.quick else "about eight minutes"
     load = os.getloadavg()[0]
     say.print(f"all benches take {takes} on 2 cores; the load before is {load:.1f}", highlight=False)
     if load > 1.0:

@@ -25,12 +25,14 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
 from examples.ema_cross import EmaCross, EmaCrossParams  # noqa: E402
-from oracle.app import build_core  # noqa: E402, F401 - imported here so that no repeat pays for it
 from oracle.backtest import Backtest, make_exchange, wire  # noqa: E402
 from oracle.backtest_run import NoStore  # noqa: E402
+from oracle.build import build_core  # noqa: E402, F401 - imported here so that no repeat pays for it
 from oracle.cli.backtest import ACCOUNT_READ_EVERY_S, ONE_QUOTE_A_MINUTE  # noqa: E402
 from oracle.config import load  # noqa: E402
-from oracle.core.messages import Bar, Message, Stamped  # noqa: E402
+from oracle.core.marketdata import Bar  # noqa: E402
+from oracle.core.message import Message  # noqa: E402
+from oracle.core.messages import Stamped  # noqa: E402
 from oracle.opening import opening_record  # noqa: E402
 from oracle.sim.bar_files import Minutes  # noqa: E402
 from oracle.store.journal import JournalWriter  # noqa: E402

@@ -14,7 +14,9 @@ from pathlib import Path
 from oracle import app, logs
 from oracle.config import load
 from oracle.core.errors import InvariantError
-from oracle.core.messages import Bar, ExitPlan, Intent, Leg, Message, Stamped
+from oracle.core.marketdata import Bar
+from oracle.core.message import Message
+from oracle.core.messages import ExitPlan, Intent, Leg, Stamped
 from oracle.core.money import price_from_float
 from oracle.core.ports import Context, DeltaRequest, Selected
 from oracle.core.sessions import NS
