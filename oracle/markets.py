@@ -4,6 +4,7 @@ Inputs: seed and dates, or a folder of recorded files. Outputs: the session tabl
 """
 
 import datetime as dt
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,8 +36,11 @@ def build_market(
     source: Path | None,
     underlying: str | None,
     momentum: bool = False,
+    plants: Sequence[str] = (),
 ) -> tuple["SessionTable", "MarketSource"]:
-    """Make the market that an exchange serves; ``momentum`` plants entries of ``momentum_scalping`` in it as well.
+    """Make the market that an exchange serves.
+
+    ``momentum`` plants entries of ``momentum_scalping`` as well, ``plants`` walls, volatility shocks and sweeps.
 
     Raises:
         ConfigurationError: a date is not a session, or files are missing; names the option and the fix.
@@ -53,6 +57,8 @@ def build_market(
     first = start.isoformat()  # fromisoformat also takes 20260105 and 2026-W02-1
     if source is not None and momentum:
         raise ConfigurationError("--momentum", "nothing is planted in a recorded day", "leave it out")
+    if source is not None and plants:
+        raise ConfigurationError("--plant", "nothing is planted in a recorded day", "leave it out")
     if source is not None:
         return _recorded(source, underlying, None if date is None else first)
     last = start + dt.timedelta(days=2 * sessions + 10)
@@ -60,9 +66,11 @@ def build_market(
     if table.on(first) is None:
         raise ConfigurationError("--date", f"NYSE is closed on {first}", "choose a trading day")
     from oracle.sim.market import GeneratedMarket, momentum_plants  # noqa: PLC0415 - scipy comes with it
+    from oracle.sim.planted_options import read_option_plants  # noqa: PLC0415 - as above
 
     dates = [s.date for s in table.sessions if s.date >= first][:sessions]
-    return table, GeneratedMarket(seed, table, dates, momentum_plants(seed, table, dates) if momentum else None)
+    planted = momentum_plants(seed, table, dates) if momentum else None
+    return table, GeneratedMarket(seed, table, dates, planted, option_plants=read_option_plants(plants, dates))
 
 
 def _recorded(source: Path, underlying: str | None, date: str | None) -> tuple["SessionTable", "MarketSource"]:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from oracle.cli.options import (
+    BehaviourOption,
     ConfigOption,
     DateOption,
     JsonOption,
     MomentumOption,
+    PlantOption,
     SeedOption,
     SessionsOption,
     SetOption,
@@ -47,6 +49,8 @@ def demo(
     seed: SeedOption = 1,
     sessions: SessionsOption = 1,
     momentum: MomentumOption = False,
+    plant: PlantOption = None,
+    behaviour: BehaviourOption = None,
     date: DateOption = None,
     source: SourceOption = None,
     underlying: UnderlyingOption = None,
@@ -82,6 +86,9 @@ def demo(
             arguments += [name, str(value)]
     if momentum:
         arguments.append("--momentum")
+    for name, texts in (("--plant", plant), ("--behaviour", behaviour)):
+        for text in texts or ():
+            arguments += [name, text]
     folder = state if state is not None else _new_folder()
     console = Console(stderr=True)
     result = asyncio.run(_play(settings, folder, arguments, f"demo{seed}", console))
@@ -162,6 +169,7 @@ def summary_json(result: "Result", seed: int) -> dict[str, Any]:
         "decisions_sha256": result.decisions_sha256,
         "seed": seed,
         "refusals_by_rule": dict(sorted(tally.refusals_by_rule.items())),
+        **tally.outcome(),
         "declared": [dict(row) for row in result.declared],
         "labels": list(result.labels),
         "differences": None if tally.differences is None else list(tally.differences),

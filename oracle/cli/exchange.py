@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from oracle.cli.options import (
+    BehaviourOption,
     DateOption,
     JsonOption,
     MomentumOption,
     PlanOption,
+    PlantOption,
     SeedOption,
     SessionsOption,
     SourceOption,
@@ -28,6 +30,8 @@ def exchange(
     date: DateOption = None,
     sessions: SessionsOption = 1,
     momentum: MomentumOption = False,
+    plant: PlantOption = None,
+    behaviour: BehaviourOption = None,
     source: SourceOption = None,
     underlying: UnderlyingOption = None,
     plan: PlanOption = "basic",
@@ -61,11 +65,13 @@ def exchange(
     settings = load()
     fault_plan = None if faults is None else load_plan(faults)
     table, market = build_market(
-        seed=seed, date=date, sessions=sessions, source=source, underlying=underlying, momentum=momentum
-    )
+        seed=seed, date=date, sessions=sessions, source=source, underlying=underlying, momentum=momentum,
+        plants=plant or (),
+    )  # fmt: skip
     config = _config({
         "port": port, "hold": hold, "seed": seed, "plan": plan, "starting_cash_usd": cash, "until": until,
         "key": settings.sim.key.get_secret_value(), "secret": settings.sim.secret.get_secret_value(),
+        "behaviour": _behaviour(behaviour or []),
         "fees": {f"option_{side}_usd_per_contract": fee_per_contract for side in ("buy", "sell")},
     })  # fmt: skip
     logs.configure_logging(
@@ -118,6 +124,17 @@ async def _stdin_closed() -> None:
     await closed.wait()
 
 
+def _behaviour(items: list[str]) -> dict[str, Any]:
+    """The broker's switches as written; the settings' own checks come after."""
+    from oracle.config import read_value
+
+    pairs = [item.partition("=") for item in items]
+    for name, equals, _ in pairs:
+        if not name or not equals:
+            raise ConfigurationError("--behaviour", f"{name!r} is not name=value", "write e.g. pin_risk_sell_out=0.5")
+    return {name: read_value(text) for name, _, text in pairs}
+
+
 def _config(fields: dict[str, Any]) -> "ExchangeConfig":
     """Validate the exchange's settings; an error names the option that the user gave."""
     from pydantic import ValidationError
@@ -130,4 +147,6 @@ def _config(fields: dict[str, Any]) -> "ExchangeConfig":
         first = error.errors(include_url=False, include_input=False)[0]
         field = str(first["loc"][0])
         option = {"starting_cash_usd": "--cash", "fees": "--fee-per-contract"}.get(field, f"--{field}")
+        if field == "behaviour":
+            option = f"--behaviour {'.'.join(str(part) for part in first['loc'][1:])}"
         raise ConfigurationError(option, first["msg"], "see oracle exchange --help") from None

@@ -20,6 +20,20 @@ SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the gene
 MomentumOption = Annotated[
     bool, typer.Option("--momentum", help="Plant a momentum entry of SPY or QQQ a session, in place of its breakout.")
 ]
+PlantOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plant", metavar="KIND:SYMBOL[:NAME=VALUE,...]",
+        help="Plant a wall, a vol_shock or a sweep in the options, e.g. vol_shock:SPY:session=3,jump=0.6. Repeatable.",
+    ),
+]  # fmt: skip
+BehaviourOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--behaviour", metavar="NAME=VALUE",
+        help="What the broker does of its own accord, e.g. pin_risk_sell_out=0.5; see docs/exchange.md. Repeatable.",
+    ),
+]  # fmt: skip
 SessionsOption = Annotated[int, typer.Option("--sessions", min=1, max=260, help="How many trading days.")]
 DateOption = Annotated[
     str | None, typer.Option("--date", help="First session, YYYY-MM-DD (default 2026-01-05).", show_default=False)

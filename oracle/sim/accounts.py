@@ -41,7 +41,7 @@ class Activity:
 
 @dataclass(slots=True)
 class Account:
-    """Cash, positions and history of one account."""
+    """Cash, positions and history of one account; ``unlisted`` are activities (when, kind, id, body) not yet shown."""
 
     id: str
     number: str
@@ -51,6 +51,7 @@ class Account:
     fees_usd: Decimal = ZERO
     positions: dict[str, Position] = field(default_factory=dict)
     activities: list[Activity] = field(default_factory=list)
+    unlisted: list[tuple[int, str, str, dict[str, Any]]] = field(default_factory=list)
     equity_history: list[tuple[int, Decimal]] = field(default_factory=list)
 
     def quantity(self, symbol: str) -> int:
@@ -95,6 +96,17 @@ class Account:
         held.cost_usd = (held.cost_usd * (size - quantity) / size).quantize(Decimal("0.000001"))
         held.quantity += -quantity if held.quantity > 0 else quantity
 
+    def remove(self, symbol: str, quantity: int) -> None:
+        """Take contracts away without cash, whatever their side: exercise and assignment pay in shares.
+
+        Raises:
+            InvariantError: more are taken than are held.
+        """
+        held = self.positions.get(symbol)
+        if held is None or quantity > abs(held.quantity):
+            raise InvariantError(f"{symbol}: {quantity} taken away, more than are held")
+        self._reduce(held, quantity)
+
     def settle(self, symbol: str, price: Decimal) -> Decimal:
         """Close a whole position at a settlement price and return the cash received (negative: paid)."""
         held = self.positions.pop(symbol)
@@ -105,8 +117,18 @@ class Account:
     def record(self, kind: str, at_ns: int, id_text: str, body: dict[str, Any]) -> None:
         """Append a line of history; ``id_text`` is the UUID part of its id."""
         stamp = new_york(at_ns).strftime("%Y%m%d%H%M%S%f")[:17]
-        line = {"id": f"{stamp}::{id_text}", "activity_type": kind, **body}
+        self._append(kind, at_ns, {"id": f"{stamp}::{id_text}", "activity_type": kind, **body})
+
+    def _append(self, kind: str, at_ns: int, line: dict[str, Any]) -> None:
         self.activities.append(Activity(line["id"], kind, at_ns, len(self.activities), line))
+
+    def reveal(self, now_ns: int) -> None:
+        """List the activities that were held back until now; they count as of the moment at which they were due."""
+        due = [row for row in self.unlisted if row[0] <= now_ns]
+        self.unlisted = [row for row in self.unlisted if row[0] > now_ns]
+        for at_ns, kind, id_text, body in due:
+            stamp = body["date"].replace("-", "") + "0" * 9
+            self._append(kind, at_ns, {"id": f"{stamp}::{id_text}", "activity_type": kind, **body})
 
     def record_fill(
         self,
@@ -134,8 +156,12 @@ class Account:
         symbol: str | None = None,
         quantity: int | None = None,
         price: Decimal | None = None,
+        due_ns: int | None = None,
     ) -> None:
-        """Append a non-trade activity (OPEXP, OPCSH, FEE and the like)."""
+        """Append a non-trade activity (OPEXP, OPASN, FEE and the like).
+
+        One with ``due_ns`` is listed from then on, under an id that tells its date alone, as the vendor's are.
+        """
         body: dict[str, Any] = {"date": new_york(at_ns).date().isoformat(), "net_amount": money(net_usd)}
         body["description"] = description
         if symbol is not None:
@@ -145,4 +171,8 @@ class Account:
         if price is not None:
             body["price"] = money(price)
         body["status"] = "executed"
-        self.record(kind, at_ns, id_text, body)
+        if due_ns is None:
+            self.record(kind, at_ns, id_text, body)
+        else:
+            self.unlisted.append((due_ns, kind, id_text, body))
+            self.reveal(at_ns)

@@ -10,9 +10,10 @@ from decimal import Decimal
 
 from oracle.core.instruments import CONTRACT_MULTIPLIER, is_option, multiplier, parse_occ
 from oracle.core.money import ZERO, price_from_float
-from oracle.core.sessions import MINUTE_NS, Session
+from oracle.core.sessions import MINUTE_NS, Session, SessionTable
 from oracle.sim.accounts import Account
 from oracle.sim.errors import RefusedError, forbidden, unprocessable
+from oracle.sim.expiring import is_last_day
 from oracle.sim.intake import LegRequest, OrderRequest
 from oracle.sim.margin import combine, requirement
 from oracle.sim.matching import Line
@@ -51,13 +52,15 @@ def check_hours(request: OrderRequest, session: Session | None, at_ns: int) -> N
         raise unprocessable("options market orders are only allowed during market hours")
 
 
-def check_expiry(legs: Sequence[LegRequest], intents: Sequence[str], session: Session, at_ns: int) -> None:
-    """Refuse to open contracts that expire today in the last half hour."""
+def check_expiry(
+    legs: Sequence[LegRequest], intents: Sequence[str], session: Session, at_ns: int, table: SessionTable
+) -> None:
+    """Refuse to open contracts whose last session this is in its last half hour."""
     for leg, intent in zip(legs, intents, strict=True):
         symbol = leg.line.symbol
         if not is_option(symbol) or not intent.endswith("_to_open"):
             continue
-        if parse_occ(symbol).expiry <= session.date and at_ns >= session.close_ns - EXPIRY_CUTOFF_NS:
+        if is_last_day(parse_occ(symbol).expiry, session, table) and at_ns >= session.close_ns - EXPIRY_CUTOFF_NS:
             raise unprocessable(f'contract "{symbol}" expires soon, unable to open new positions')
 
 
@@ -180,14 +183,31 @@ def _taken_price(line: Line, touch: Touch | None) -> Decimal | None:
 
 
 def check_cover(request: OrderRequest, account: Account, marks: dict[str, Decimal], orders: Sequence[Order]) -> None:
-    """Refuse an order that would leave a short uncovered once it and all working sells and mlegs have filled."""
+    """Refuse an order that would leave a short uncovered once it and all working sells and mlegs have filled.
+
+    Only the order's own underlying is looked at: one that is uncovered already excuses nothing in another.
+    """
     working = [
         (line.symbol, line.sign * line.ratio * o.left) for o in orders for line in o.lines if o.is_mleg or line.sign < 0
     ]
-    changes = [(leg.line.symbol, leg.line.sign * leg.line.ratio * request.qty) for leg in request.legs]
-    before = combine(account.quantities(), working)
-    if requirement(before, marks) is not None and requirement(combine(before, changes), marks) is None:
+    before = _same_underlying(combine(account.quantities(), working), request)
+    if requirement(before, marks) is not None and requirement(combine(before, _changes(request)), marks) is None:
         raise _uncovered(request)
+
+
+def _changes(request: OrderRequest) -> list[tuple[str, int]]:
+    """What the whole fill of a request adds to positions."""
+    return [(leg.line.symbol, leg.line.sign * leg.line.ratio * request.qty) for leg in request.legs]
+
+
+def _same_underlying(positions: dict[str, int], request: OrderRequest) -> dict[str, int]:
+    """The positions in the underlying of a request and in its options; a requirement is a sum over underlyings."""
+    root = _root(request.legs[0].line.symbol)
+    return {symbol: quantity for symbol, quantity in positions.items() if _root(symbol) == root}
+
+
+def _root(symbol: str) -> str:
+    return parse_occ(symbol).root if is_option(symbol) else symbol
 
 
 def _uncovered(request: OrderRequest) -> RefusedError:
@@ -196,21 +216,35 @@ def _uncovered(request: OrderRequest) -> RefusedError:
 
 
 def hold_for(
-    request: OrderRequest, unit_price: Decimal, account: Account, marks: dict[str, Decimal], available_usd: Decimal
+    request: OrderRequest,
+    unit_price: Decimal,
+    account: Account,
+    marks: dict[str, Decimal],
+    *,
+    opens: bool,
+    available_usd: Decimal,
 ) -> Decimal:
     """The USD to hold for an order: what it pays plus what its whole fill adds to the requirement.
+
+    Args:
+        request: the order.
+        unit_price: net, per share of a unit.
+        account: whose positions count.
+        marks: of stocks that are or would be held short.
+        opens: whether any leg opens a position.
+        available_usd: buying power.
 
     Raises:
         RefusedError: 403, uncovered or too dear for ``available_usd``.
     """
-    before = requirement(account.quantities(), marks)
+    held = _same_underlying(account.quantities(), request)
+    before, after = requirement(held, marks), requirement(combine(held, _changes(request)), marks)
     debit = unit_price * request.qty * multiplier(request.legs[0].line.symbol)
-    if before is None:  # already uncovered (a leg was taken away by the broker): only what reduces is asked for
-        return max(ZERO, debit)
-    changes = [(leg.line.symbol, leg.line.sign * leg.line.ratio * request.qty) for leg in request.legs]
-    after = requirement(combine(account.quantities(), changes), marks)
-    if after is None:
+    if after is None and (opens or before is not None):
         raise _uncovered(request)
+    if before is None or after is None:
+        # The broker took a leg away: what closes, or covers again, must not fail for the power that this took.
+        return max(ZERO, debit)
     needed = max(ZERO, debit + after - before)
     if needed > max(available_usd, ZERO):
         raise _too_dear(request, needed, available_usd)

@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from oracle.sim.behaviour import Behaviour
+
 
 class FeeSchedule(BaseModel):
     """Fees in USD per contract and per share, by side; zero as on Alpaca paper."""
@@ -31,7 +33,7 @@ class ExchangeConfig(BaseModel):
 
     ``port`` 0 picks a free port. ``seed`` makes every id of the exchange; two runs with one seed and the same
     inputs say the same bytes. ``hold`` keeps time still until a paced client is ready (docs/pacing.md). ``until`` ends
-    the last session early, at a New York time.
+    the last session early, at a New York time. ``behaviour`` is what the broker does of its own accord.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,6 +50,7 @@ class ExchangeConfig(BaseModel):
     options_gtc: bool = False
     mleg_replace: bool = True
     plan: Literal["basic", "plus"] = "plus"
+    behaviour: Behaviour = Field(default_factory=lambda: Behaviour.model_validate({}))
     fees: FeeSchedule = Field(default_factory=lambda: FeeSchedule.model_validate({}))
     trading_requests_per_min: int = Field(200, ge=1)
     data_requests_per_min: int | None = Field(None, ge=1)

@@ -34,6 +34,7 @@ from oracle.sim.planted_momentum import (
     bend_momentum_volume,
     check,
 )
+from oracle.sim.planted_options import PlantedVolShock, shock_at
 from oracle.sim.source import SourceBar
 from oracle.sim.surface import month_iv
 from oracle.sim.tape import MIDNIGHT_NS, Tape, make_tape
@@ -60,8 +61,12 @@ class Days:
         dates: Sequence[str],
         specs: Sequence[SymbolSpec],
         plants: Sequence[Plant],
+        shocks: Sequence[PlantedVolShock] = (),
     ) -> None:
         _check_dates(table, dates)
+        self._shocks: dict[str, list[PlantedVolShock]] = {}
+        for shock in shocks:
+            self._shocks.setdefault(shock.symbol, []).append(shock)
         self.seed = seed
         self.specs = {s.symbol: s for s in specs}
         history = table.before(dates[0], MOST_HISTORY)
@@ -95,17 +100,28 @@ class Days:
         return float(np.exp(self.open_log(symbol, i) - self._skeleton.gap[symbol][i]))
 
     def log_vol(self, symbol: str, i: int) -> float:
-        """Log volatility state at the close of the session before i."""
+        """Log volatility state at the close of the session before i, planted shocks included."""
+        return self._own_log_vol(symbol, i) + float(self._shock(symbol, i - 1, np.ones(1))[0])
+
+    def _own_log_vol(self, symbol: str, i: int) -> float:
         return float(np.log(self._skeleton.vol[symbol][i]))
+
+    def _shock(self, symbol: str, i: int, share: Floats) -> Floats:
+        """What planted shocks add at shares of session i's open time."""
+        total: Floats = np.zeros(len(share))
+        for shock in self._shocks.get(symbol, ()):
+            place = self.index[shock.date]
+            total += shock_at(shock, i - place, share, minutes_in(self.sessions[place]))
+        return total
 
     def log_vol_path(self, symbol: str, i: int) -> Floats:
         """Log volatility state at each whole minute of session i: from its open's to its close's, against the price."""
         tape, spec = self.tape(symbol, i), self.specs[symbol]
         moved = (tape.log_mid[::60] - tape.log_mid[0]) / (spec.intraday_sd * self._skeleton.vol[symbol][i])
         push = 0.5 * LEVERAGE * LOG_VOL_INNOVATION * np.clip(moved, -4.0, 4.0)
-        first, last = self.log_vol(symbol, i), self.log_vol(symbol, i + 1)
+        first, last = self._own_log_vol(symbol, i), self._own_log_vol(symbol, i + 1)
         state: Floats = first + push + np.linspace(0.0, last - first - float(push[-1]), len(push))
-        return state
+        return state + self._shock(symbol, i, np.linspace(0.0, 1.0, len(push)))
 
     def month_iv(self, symbol: str, i: int) -> float:
         """30-day at-the-money implied volatility at the close of session i."""

@@ -8,7 +8,7 @@ give the same outputs; an order posted is matched at once against the quote of t
 from bisect import bisect_right
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oracle.core.instruments import is_option, parse_occ
 from oracle.core.sessions import NS, Session, SessionTable
@@ -17,6 +17,7 @@ from oracle.sim.accounts import Account
 from oracle.sim.book import OrderBook
 from oracle.sim.config import ExchangeConfig
 from oracle.sim.errors import RefusedError, invalid, not_found, unprocessable
+from oracle.sim.faultplan import Fault
 from oracle.sim.fills import Fills
 from oracle.sim.intake import (
     LegRequest,
@@ -33,6 +34,9 @@ from oracle.sim.settlement import SessionEnd
 from oracle.sim.shapes import make_id, namespace
 from oracle.sim.source import Listing, MarketSource
 from oracle.sim.valuation import Valuation
+
+if TYPE_CHECKING:
+    from oracle.sim.faults import Faults
 
 PRE_OPEN_NS = 600 * NS
 POST_CLOSE_NS = 300 * NS
@@ -56,6 +60,7 @@ class Exchange:
         self.valuation = Valuation(self.account, source, self.space)
         self._end = SessionEnd(self)
         self.fills = Fills(self)
+        self.faults: Faults | None = None  # set by the faults themselves, when there are any
         self._listings: dict[str, dict[str, Listing]] = {}
         self._listings_date = ""
         self._waiting_for_open = False
@@ -71,12 +76,21 @@ class Exchange:
             if later and sessions[later - 1] is not self.session:
                 self._end.finish(self.session)
                 self.session = sessions[later - 1]
+                self.account.reveal(at_ns)
+                self._end.begin(self.session)
         if self.session.is_open(at_ns):
             if self._waiting_for_open:
                 self._open_session()
             if self.book.working:
                 self._match_resting()
+            if self.faults is not None:
+                self.faults.take_legs()
         self._end.on_time(at_ns)
+
+    @staticmethod
+    def starts_ns(session: Session) -> int:
+        """When a session's day begins here: before it nothing of that day happens or is told."""
+        return session.open_ns - PRE_OPEN_NS
 
     def drain(self) -> list[dict[str, Any]]:
         """Trade updates (the ``data`` of the stream's messages) since the last call, in order."""
@@ -136,6 +150,8 @@ class Exchange:
 
     def _accept(self, request: OrderRequest, replaced: Order | None = None) -> dict[str, Any]:
         others = [o for o in self.book.working.values() if o is not replaced]
+        if request.is_mleg and self._strikes("refuse_mleg") is not None:
+            raise RefusedError(403, 40310000, "submit mleg order is disabled")
         intents, hold = self._check(request, others)
         order = self._make(request, intents, hold)
         if replaced is not None:
@@ -143,12 +159,21 @@ class Exchange:
             self.fills.apply(replaced, "replaced")
         self.book.add(order)
         reply = order_json(order)
-        if order.status == "pending_new":
+        if request.is_mleg:
+            capped = self._strikes("partial_mleg")
+            order.most = None if capped is None else capped.units
+        if request.is_mleg and self._strikes("reject_mleg") is not None:
+            self.fills.apply(order, "rejected")
+        elif order.status == "pending_new":
             self.fills.apply(order, "new")
             self.fills.attempt(order)
         else:
             self._waiting_for_open = True
         return reply
+
+    def _strikes(self, kind: str) -> Fault | None:
+        """The fault of a kind that strikes a submission now, or None."""
+        return None if self.faults is None else self.faults.first(kind, "submit")
 
     def _check(self, request: OrderRequest, others: list[Order]) -> tuple[list[str], Decimal]:
         symbols = [leg.line.symbol for leg in request.legs]
@@ -158,7 +183,7 @@ class Exchange:
         self._check_increments(request)
         checks.check_hours(request, self.session, self.now_ns)
         intents = checks.resolve_intents(request.legs, self.account)
-        checks.check_expiry(request.legs, intents, self.session, self.now_ns)
+        checks.check_expiry(request.legs, intents, self.session, self.now_ns, self.table)
         checks.check_quantities(request, intents, self.account, others)
         checks.check_level(request, intents, self.config.options_level)
         checks.check_wash_trade(request, others)
@@ -170,7 +195,11 @@ class Exchange:
                 found = self.valuation.mark(symbol)
                 marks[symbol] = abs(unit) if found is None else found
         checks.check_cover(request, self.account, marks, others)
-        hold = checks.hold_for(request, unit, self.account, marks, self.valuation.buying_power(others))
+        hold = checks.hold_for(
+            request, unit, self.account, marks,
+            opens=any(intent.endswith("_to_open") for intent in intents),
+            available_usd=self.valuation.buying_power(others),
+        )  # fmt: skip
         return intents, hold
 
     def _check_increments(self, request: OrderRequest) -> None:
@@ -278,6 +307,12 @@ class Exchange:
             rows.append({"id": order.id, "status": 200})
         return rows
 
+    def cancel_closing(self, symbol: str) -> None:
+        """Cancel the client's orders that would close what the broker closes or what is assigned."""
+        for order in list(self.book.working.values()):
+            if order.held_units(symbol, 1) or order.held_units(symbol, -1):
+                self.fills.apply(order, "canceled")
+
     def close_position(self, symbol: str, qty: int | None) -> dict[str, Any]:
         """Send a market order that closes a position (or ``qty`` of it).
 
@@ -293,7 +328,8 @@ class Exchange:
         return self.submit(body)
 
     def sell_out(self, symbol: str, quantity: int, tag: str) -> None:
-        """Place the broker's own market order to close; the client sees its updates like any other."""
+        """Place the broker's own market order to close, in place of the client's; its updates are like any other's."""
+        self.cancel_closing(symbol)
         sign = -1 if self.account.quantity(symbol) > 0 else 1
         request = OrderRequest(
             legs=(LegRequest(Line(symbol, sign, 1), None),),

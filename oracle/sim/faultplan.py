@@ -19,16 +19,19 @@ Kind = Literal[
     "drop", "mute", "delay", "batch", "duplicate", "reorder", "garbage", "fragment", "cut", "error", "oversize",
     "refuse_upgrade", "refuse_login",
     "refuse_request", "lose_reply", "hide_order", "fill_before_reply", "fill_after_cancel",
+    "refuse_mleg", "reject_mleg", "partial_mleg", "sell_out_leg",
 ]  # fmt: skip
 STREAMS = ("stock", "option", "trade")
 REQUESTS = (
     "submit", "cancel", "look_up", "order", "orders", "account", "positions", "activities", "contracts", "bars",
     "stock_data", "option_data", "other",
 )  # fmt: skip
+BROKER = "broker"
+"""The place of what the broker does of its own accord, without a request."""
 MESSAGES: Mapping[str, tuple[str, ...]] = {
     "stock": ("bars", "quotes", "trades", "updatedBars", "dailyBars", "statuses"),
     "option": ("quotes", "trades"),
-    "trade": ("new", "partial_fill", "fill", "canceled", "expired", "replaced"),
+    "trade": ("new", "partial_fill", "fill", "canceled", "expired", "replaced", "rejected"),
 }
 """What a stream carries: channels, and events of orders."""
 LOGIN_CODES = (402, 404, 406, 409, 411, 500)
@@ -75,8 +78,12 @@ RULES: Mapping[str, Rule] = {
     "hide_order": Rule(("look_up", "order"), "", "seconds"),
     "fill_before_reply": Rule(("submit",)),
     "fill_after_cancel": Rule(("cancel",), "seconds"),
+    "refuse_mleg": Rule(("submit",)),
+    "reject_mleg": Rule(("submit",)),
+    "partial_mleg": Rule(("submit",), "units"),
+    "sell_out_leg": Rule((BROKER,), "symbols side", count=1),
 }
-_SPECIAL = frozenset({"symbols", "messages", "seconds", "code", "status", "reply", "how", "bytes"})
+_SPECIAL = frozenset({"symbols", "messages", "seconds", "code", "status", "reply", "how", "bytes", "units", "side"})
 
 
 def second_of_session(value: object) -> float:
@@ -117,6 +124,8 @@ class Fault(BaseModel):
     reply: int | Literal["drop", "hang"] = 504
     how: Literal["abort", "close"] = "abort"
     bytes: int = Field((16 << 20) + 1, ge=1024, le=_MOST_BYTES)
+    units: int = Field(1, ge=0, le=_MOST_COUNT)
+    side: Literal["long", "short"] = "long"
 
     @property
     def window_s(self) -> tuple[float | None, float | None]:

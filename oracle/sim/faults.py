@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 
 import structlog
 
+from oracle.core.instruments import is_option, parse_occ
 from oracle.core.sessions import NS
 from oracle.sim.exchange import Exchange
-from oracle.sim.faultplan import MOST_FAULTS, Fault, FaultPlan
+from oracle.sim.faultplan import BROKER, MOST_FAULTS, Fault, FaultPlan
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class Faults:
         self._number = 0
         self._late_fills: list[tuple[int, int, str]] = []
         self.seed = 0
+        exchange.faults = self
         if plan is not None:
             self.add(plan)
 
@@ -196,3 +198,21 @@ class Faults:
         self._late_fills = [row for row in self._late_fills if row[0] > now_ns]
         for _, _, order_id in due:
             self._exchange.fills.fill_rest(self._exchange.book.orders[order_id])
+
+    def take_legs(self) -> None:
+        """Let the broker sell or buy back one leg of what the account holds, where a fault says so."""
+        exchange = self._exchange
+        for armed in self.open("sell_out_leg", BROKER):
+            held = exchange.account.quantities()
+            sign = 1 if armed.fault.side == "long" else -1
+            legs = [s for s in sorted(held) if is_option(s) and held[s] * sign > 0 and _is_about(armed.fault, s)]
+            shorts = {parse_occ(s).root for s in held if is_option(s) and held[s] * -sign > 0}
+            legs = [s for s in legs if parse_occ(s).root in shorts]
+            if legs and self.strikes(armed, BROKER):
+                symbol = armed.shuffled(BROKER, legs)[0]
+                exchange.sell_out(symbol, abs(held[symbol]), f"fault{armed.number}/{armed.struck[BROKER]}")
+
+
+def _is_about(fault: Fault, symbol: str) -> bool:
+    """Whether a fault that may name symbols is about an option; an underlying stands for its options."""
+    return not fault.symbols or symbol in fault.symbols or parse_occ(symbol).root in fault.symbols

@@ -50,7 +50,7 @@ class Fills:
                 return
             order.triggered = True
         shown = [self._displayed.shown(t, s.sign, self._exchange.now_ns) for t, s in zip(touches, lines, strict=True)]
-        execution = match(lines, shown, order.left, order.net_limit, order.resting)
+        execution = match(lines, shown, order.fillable, order.net_limit, order.resting)
         order.resting = True
         if execution is None:
             return

@@ -54,6 +54,7 @@ class RecordedMarket:
         self._daily = self._load_daily()
         self._earlier: dict[str, list[SourceBar]] = {}
         self._watched: frozenset[str] = frozenset()
+        self._traded: frozenset[str] | None = None  # None: those of ``watch``
 
     @property
     def symbols(self) -> Sequence[str]:
@@ -85,6 +86,10 @@ class RecordedMarket:
     def watch(self, occ_symbols: Collection[str]) -> None:
         """Set the contracts whose quote changes and trades are given by ``advance``; unknown ones are ignored."""
         self._watched = frozenset(occ_symbols)
+
+    def watch_trades(self, occ_symbols: Collection[str]) -> None:
+        """Set the contracts whose trades are given by ``advance``, ``*`` for all; before, those of ``watch``."""
+        self._traded = frozenset(occ_symbols)
 
     def advance(self, to_ns: int) -> MarketStep:
         """Move to ``to_ns`` and give what became known at each whole minute on the way, from 09:25 to the close.
@@ -141,15 +146,24 @@ class RecordedMarket:
             rows = [*self._earlier_bars(start_ns, end_ns), *self._known_bars()]
         return [b for b in rows if start_ns <= b.start_ns <= end_ns]
 
+    def option_bars(
+        self, symbols: Collection[str], timeframe: str, start_ns: int, end_ns: int
+    ) -> Mapping[str, Sequence[SourceBar]]:
+        """Nothing: the files hold a closing price and a volume a minute, which make no bars of contracts."""
+        del symbols, timeframe, start_ns, end_ns
+        return {}
+
     def daily_iv(self, underlying: str) -> Sequence[tuple[str, float]]:  # noqa: ARG002 - the protocol's signature
         """Empty: the files hold no history of implied volatility."""
         return ()
 
     def _happen(self, step: MarketStep, at_ns: int) -> None:
         step.touches.extend(self._stock.changes(at_ns, None))
+        traded = self._watched if self._traded is None else self._traded
         if self._watched and at_ns > self._session.open_ns:
             step.option_touches.extend(self._options.changes(at_ns, self._watched))
-            for symbol in sorted(self._watched & self._trades.keys()):
+        if traded and at_ns > self._session.open_ns:
+            for symbol in sorted(self._trades if "*" in traded else traded & self._trades.keys()):
                 step.option_prints.extend(p for p in self._trades[symbol] if p.at_ns == at_ns)
 
     def _emit_bar(self, step: MarketStep, end_ns: int) -> None:

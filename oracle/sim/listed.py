@@ -6,17 +6,20 @@ Invariant: a pure function of (seed, underlying, date, closes).
 """
 
 import datetime as dt
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 from scipy.special import ndtri
 
+from oracle.core.errors import ConfigurationError
 from oracle.core.instruments import OptionContract, Right
 from oracle.core.sessions import Session, SessionTable
 from oracle.sim import surface
 from oracle.sim.noise import Floats, Ints, Keys, key, uniform
 from oracle.sim.pathgen import SymbolSpec
+from oracle.sim.planted_options import PlantedSweep, PlantedWall, kind_of, resolve, rows_of
 from oracle.sim.source import Listing
 
 DAILY_EXPIRIES = 10
@@ -28,7 +31,10 @@ _ROUND = ((100, 5.0), (50, 3.5), (25, 2.9), (10, 2.5), (5, 2.0))  # open interes
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Columns by contract (sorted by symbol) and by expiry; ``expiry`` maps the one to the other."""
+    """Columns by contract (sorted by symbol) and by expiry; ``expiry`` maps the one to the other.
+
+    ``interest`` is the open interest, ``planted`` and ``sweeps`` are what was planted in it, with strikes and expiries.
+    """
 
     listings: tuple[Listing, ...]
     index: dict[str, int]
@@ -39,6 +45,9 @@ class Chain:
     keys: Keys
     expiry_ns: Ints
     sessions_ahead: Ints
+    interest: Ints
+    planted: tuple[PlantedWall | PlantedSweep, ...] = ()
+    sweeps: tuple[PlantedSweep, ...] = ()
 
 
 def expiries(table: SessionTable, session: Session) -> list[tuple[Session, int]]:
@@ -61,7 +70,14 @@ def expiries(table: SessionTable, session: Session) -> list[tuple[Session, int]]
 
 
 def make_chain(
-    seed: int, spec: SymbolSpec, table: SessionTable, session: Session, *, closes: Sequence[float], log_vol: float
+    seed: int,
+    spec: SymbolSpec,
+    table: SessionTable,
+    session: Session,
+    *,
+    closes: Sequence[float],
+    log_vol: float,
+    planted: Sequence[PlantedWall | PlantedSweep] = (),
 ) -> Chain:
     """Build the chain listed on a session.
 
@@ -72,37 +88,94 @@ def make_chain(
         session: the session on which the chain is listed.
         closes: closes before each traded session of the last 60 days; the last is the one before ``session``.
         log_vol: log volatility state at that close, for closing prices.
+        planted: open interest to plant, of this underlying and session.
+
+    Raises:
+        ConfigurationError: a planted contract is not listed.
     """
     dates = expiries(table, session)
-    strikes = sorted(set().union(*(_strikes(close) for close in closes)))
-    contracts = sorted(
-        (OptionContract(spec.symbol, e.date, right, k * 1000).occ, i, k, right)
-        for i, (e, _) in enumerate(dates)
+    strikes = sorted(set().union(*(strikes_around(close) for close in closes)))
+    contracts = [
+        OptionContract(spec.symbol, e.date, right, k * 1000)
+        for e, _ in dates
         for k in strikes
         for right in (Right.CALL, Right.PUT)
-    )
-    symbols = tuple(c[0] for c in contracts)
-    expiry = np.array([c[1] for c in contracts], dtype=np.int64)
-    strike = np.array([float(c[2]) for c in contracts])
-    is_call = np.array([c[3] is Right.CALL for c in contracts])
+    ]
+    resolved = [resolve(plant, closes[-1], [e.date for e, _ in dates]) for plant in planted]
+    chain = chain_of(seed, spec, table, session, contracts=contracts, close=closes[-1], log_vol=log_vol)
+    return with_interest(chain, resolved) if resolved else chain
+
+
+def chain_of(
+    seed: int,
+    spec: SymbolSpec,
+    table: SessionTable,
+    session: Session,
+    *,
+    contracts: Collection[OptionContract],
+    close: float,
+    log_vol: float,
+) -> Chain:
+    """Describe some contracts of an underlying as a session lists them; those of expiries not listed are left out.
+
+    What is said of a contract does not depend on the others.
+    """
+    dates = expiries(table, session)
+    place = {e.date: i for i, (e, _) in enumerate(dates)}
+    kept = sorted((c.occ, c) for c in contracts if c.expiry in place)
+    symbols = tuple(occ for occ, _ in kept)
+    expiry = np.array([place[c.expiry] for _, c in kept], dtype=np.int64)
+    strike = np.array([c.strike for _, c in kept], dtype=np.float64)
+    is_call = np.array([c.is_call for _, c in kept], dtype=bool)
     keys = np.array([key(seed, s) for s in symbols], dtype=np.uint64)
     expiry_ns = np.array([e.close_ns for e, _ in dates], dtype=np.int64)
     ahead = np.array([n for _, n in dates], dtype=np.int64)
     before = table.before(session.date)[-1]
     weight = np.array([_expiry_weight(session, e) for e, _ in dates])[expiry]
-    interest = _open_interest(spec, session, keys, is_call, away=np.log(strike / closes[-1]), strike=strike) * weight
+    drawn = _open_interest(spec, session, keys, is_call, away=np.log(strike / close), strike=strike) * weight
+    interest = np.minimum(drawn, 250_000.0).astype(np.int64)
     left = (expiry_ns - before.close_ns)[expiry] / surface.YEAR_NS
     variance = surface.later_variance(spec, np.array([log_vol]), int(ahead.max()) + 1)[0, ahead[expiry] + 1]
-    closing = surface.model_prices(spec, closes[-1], strike, is_call, atm=np.sqrt(variance / left), years=left)[0]
-    rows = zip(
-        contracts, np.minimum(interest, 250_000.0).astype(np.int64).tolist(), np.round(closing, 2).tolist(), strict=True
-    )
+    closing = surface.model_prices(spec, close, strike, is_call, atm=np.sqrt(variance / left), years=left)[0]
+    rows = zip(kept, interest.tolist(), np.round(closing, 2).tolist(), strict=True)
     listings = tuple(
-        Listing(s, spec.symbol, dates[i][0].date, right.value, k * 1000, oi, before.date, True, price)
-        for (s, i, k, right), oi, price in rows
+        Listing(occ, spec.symbol, c.expiry, c.right.value, c.strike_milli, oi, before.date, True, price)
+        for (occ, c), oi, price in rows
     )
     index = {s: i for i, s in enumerate(symbols)}
-    return Chain(listings, index, symbols, strike, is_call, expiry, keys, expiry_ns, ahead)
+    return Chain(listings, index, symbols, strike, is_call, expiry, keys, expiry_ns, ahead, interest)
+
+
+def with_interest(chain: Chain, planted: Sequence[PlantedWall | PlantedSweep], *, partial: bool = False) -> Chain:
+    """The same chain with planted open interest; ``planted`` are resolved, ``partial`` lets some be of other contracts.
+
+    Raises:
+        ConfigurationError: a planted contract is not listed, and ``partial`` is not set.
+    """
+    rows = [(row.expiry, row.right, row.strike_milli) for row in chain.listings]
+    interest, listings = chain.interest.copy(), list(chain.listings)
+    here = []
+    for plant in planted:
+        places = rows_of(plant, rows)
+        if not places and not partial:
+            raise not_listed(plant)
+        for row in places:
+            interest[row] = plant.open_interest
+            listings[row] = msgspec.structs.replace(listings[row], open_interest=plant.open_interest)
+        here += [plant] if places else []
+    sweeps = tuple(plant for plant in here if isinstance(plant, PlantedSweep))
+    return replace(chain, listings=tuple(listings), interest=interest, planted=tuple(here), sweeps=sweeps)
+
+
+def not_listed(plant: PlantedWall | PlantedSweep) -> ConfigurationError:
+    """The error of a planted contract that its session does not list."""
+    what = f"{plant.right} {'of the chosen strike' if plant.strike is None else plant.strike}"
+    expiry = f" of {plant.expiry}" if isinstance(plant, PlantedSweep) and plant.expiry is not None else ""
+    return ConfigurationError(
+        f"plant.{kind_of(plant)}",
+        f"{plant.symbol} lists no {what}{expiry} on {plant.date}",
+        "choose a whole-dollar strike within 6 % of the close before and a listed expiry",
+    )
 
 
 def _ends_week(session: Session, after: Session | None) -> bool:
@@ -112,7 +185,8 @@ def _ends_week(session: Session, after: Session | None) -> bool:
     return day.isocalendar()[:2] != dt.date.fromisoformat(after.date).isocalendar()[:2]
 
 
-def _strikes(close: float) -> set[int]:
+def strikes_around(close: float) -> set[int]:
+    """The whole-dollar strikes listed for a close: each dollar within 6 %, each five dollars within 15 %."""
     dense = range(int(np.ceil(close * (1 - _DENSE))), int(close * (1 + _DENSE)) + 1)
     wide = range(5 * int(np.ceil(close * (1 - _WIDE) / 5)), int(close * (1 + _WIDE)) + 1, 5)
     return set(dense) | set(wide)

@@ -6,9 +6,7 @@ Invariant: everything said is a pure function of (arguments, time). Events fall 
 (s - 1, s] is given in the step that reaches s.
 """
 
-import datetime as dt
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,18 +16,16 @@ import numpy as np
 from oracle.core.errors import ConfigurationError, ProtocolError, RemoteError
 from oracle.core.instruments import parse_occ
 from oracle.core.sessions import NS, Session, SessionTable
+from oracle.sim.chains import Chains
 from oracle.sim.days import MINUTE_HISTORY, Days
-from oracle.sim.listed import LONGEST_DAYS, Chain, make_chain
 from oracle.sim.noise import Ints
 from oracle.sim.pathgen import SPECS
 from oracle.sim.planted import default_plants
 from oracle.sim.planted_momentum import Plant, with_momentum
-from oracle.sim.quoting import OptionBook
+from oracle.sim.planted_options import OptionPlant, PlantedVolShock
 from oracle.sim.source import Listing, MarketStep, Print, SourceBar, Touch
-from oracle.sim.surface import make_surface
 from oracle.sim.tape import MIDNIGHT_NS, PRE_OPEN_S, Tape
 
-_CHAINS = 12  # remembered at most
 _SINGLES = 4  # unwatched quotes asked one by one within a second before the whole chain is quoted at once
 
 
@@ -52,6 +48,8 @@ class _Block:
 class GeneratedMarket:
     """A seeded market. ``plant`` None plants ``default_plants``; an empty sequence plants nothing.
 
+    ``option_plants`` are walls, volatility shocks and sweeps; ``option_truths`` says what became of them.
+
     Raises:
         ConfigurationError: a negative seed, an unknown symbol, dates that the table does not hold in order, fewer
             than 120 sessions before the first, a plant that does not fit.
@@ -64,6 +62,7 @@ class GeneratedMarket:
         dates: Sequence[str],
         plant: Sequence[Plant] | None = None,
         symbols: Sequence[str] = ("IWM", "QQQ", "SPY"),
+        option_plants: Sequence[OptionPlant] = (),
     ) -> None:
         if seed < 0:
             raise ConfigurationError("seed", f"{seed} is negative", "choose zero or more")
@@ -73,13 +72,14 @@ class GeneratedMarket:
         self._symbols = tuple(sorted(set(symbols)))
         chosen = default_plants(seed, dates, self._symbols) if plant is None else plant
         self._seed, self._table = seed, table
-        self._days = Days(seed, table, dates, [SPECS[s] for s in self._symbols], chosen)
+        shocks = [p for p in option_plants if isinstance(p, PlantedVolShock)]
+        self._days = Days(seed, table, dates, [SPECS[s] for s in self._symbols], chosen, shocks)
+        self._chains = Chains(seed, table, self._days, option_plants)
         self._midnights = [self._session(i).open_ns - MIDNIGHT_NS for i in self._days.traded]
         self._now = self._midnights[0]
         self._watched: frozenset[str] = frozenset()
-        self._chains: OrderedDict[tuple[str, int], Chain] = OrderedDict()
-        self._books: dict[tuple[str, int], OptionBook] = {}
-        self._rows: dict[tuple[str, int], Ints] = {}
+        self._traded: frozenset[str] | None = None  # None: the contracts whose quotes are watched
+        self._rows: dict[tuple[str, int], tuple[Ints, Ints]] = {}
         self._blocks: dict[tuple[int, int], _Block] = {}
         self._asked: dict[str, tuple[int, int, int, list[Touch] | None]] = {}
         self._declared: list[Mapping[str, Any]] | None = None
@@ -99,8 +99,14 @@ class GeneratedMarket:
         """The plants as the bars will show them, in order of time and symbol."""
         if self._declared is None:
             found = [self._days.declare(symbol, i) for symbol, i in self._days.plants]
+            found += self._chains.declared()
             self._declared = sorted(found, key=lambda d: (d["at_ns"], d["symbol"]))
         return self._declared
+
+    @property
+    def option_truths(self) -> tuple[OptionPlant, ...]:
+        """The planted walls, shocks and sweeps with the strikes and expiries that were chosen for them."""
+        return self._chains.truths
 
     @property
     def labels(self) -> Sequence[str]:
@@ -112,13 +118,21 @@ class GeneratedMarket:
         i = self._days.index.get(date, -1)
         if underlying not in self._symbols or i not in self._days.traded:
             return ()
-        return self._chain(underlying, i).listings
+        return self._chains.chain(underlying, i).listings
 
     def watch(self, occ_symbols: Collection[str]) -> None:
         """Set the contracts whose quote changes and trades are given by ``advance``; unknown ones are ignored."""
         wanted = frozenset(occ_symbols)
         if wanted != self._watched:
             self._watched = wanted
+            self._rows.clear()
+            self._blocks.clear()
+
+    def watch_trades(self, occ_symbols: Collection[str]) -> None:
+        """Set the contracts whose trades are given by ``advance``, ``*`` for all; before, those of ``watch``."""
+        wanted = frozenset(occ_symbols)
+        if wanted != self._traded:
+            self._traded = wanted
             self._rows.clear()
             self._blocks.clear()
 
@@ -163,10 +177,10 @@ class GeneratedMarket:
         if symbol in self._symbols:
             return self._days.tape(symbol, i).last_print(second)
         found = self._find(symbol, i)
-        return None if found is None else self._book(found[0], i).last_print(found[1], second)
+        return None if found is None else self._chains.book(found[0], i).last_print(found[1], second)
 
     def bars(self, symbol: str, timeframe: str, start_ns: int, end_ns: int) -> Sequence[SourceBar]:
-        """Closed bars with start in the interval, oldest first; none for options.
+        """Closed bars with start in the interval, oldest first; of an option where it traded.
 
         Minute bars reach 40 sessions before the first traded date, daily bars as far as the table (300 at most).
 
@@ -176,7 +190,7 @@ class GeneratedMarket:
         if timeframe not in {"1Min", "1Day"}:
             raise ProtocolError(f"timeframe {timeframe!r} is not one of 1Min, 1Day")
         if symbol not in self._symbols:
-            return ()
+            return self.option_bars((symbol,), timeframe, start_ns, end_ns).get(symbol, ())
         if timeframe == "1Day":
             return self._day_bars(symbol, start_ns, end_ns)
         out: list[SourceBar] = []
@@ -187,6 +201,12 @@ class GeneratedMarket:
             if session.close_ns > start_ns:
                 out.extend(b for b in self._minute_bars(symbol, i) if start_ns <= b.start_ns <= end_ns)
         return out
+
+    def option_bars(
+        self, symbols: Collection[str], timeframe: str, start_ns: int, end_ns: int
+    ) -> Mapping[str, Sequence[SourceBar]]:
+        """Bars of contracts, listed now or once, by symbol; those without a trade in the interval are left out."""
+        return self._chains.bars(symbols, timeframe, start_ns, end_ns, self._now)
 
     def daily_iv(self, underlying: str) -> Sequence[tuple[str, float]]:
         """30-day at-the-money IV at the close of each session that has closed by now, oldest first."""
@@ -248,26 +268,30 @@ class GeneratedMarket:
                     block.prints[slot].extend(prints)
         for prints in block.prints:
             prints.sort(key=lambda p: (p.at_ns, p.symbol))
-        if minute >= -1 and self._watched:
-            for symbol in self._symbols:
-                rows = self._watched_rows(symbol, i)
-                if len(rows):
-                    book = self._book(symbol, i)
-                    for slot, (touches, trades) in enumerate(
-                        zip(book.block(rows, minute), book.prints(rows, minute), strict=True)
-                    ):
-                        block.option_touches[slot].extend(touches)
-                        block.option_prints[slot].extend(trades)
-            for trades in block.option_prints:
-                trades.sort(key=lambda p: (p.at_ns, p.symbol))
+        if minute >= -1 and (self._watched or self._traded):
+            self._add_options(block, i, minute)
         return block
 
-    def _watched_rows(self, underlying: str, i: int) -> Ints:
+    def _add_options(self, block: _Block, i: int, minute: int) -> None:
+        """Add the quote changes and trades of options to a minute."""
+        for symbol in self._symbols:
+            rows, traded = self._rows_of(symbol, i)
+            if len(rows):
+                for slot, touches in enumerate(self._chains.book(symbol, i).block(rows, minute)):
+                    block.option_touches[slot].extend(touches)
+            if len(traded):
+                for slot, trades in enumerate(self._chains.book(symbol, i).prints(traded, minute)):
+                    block.option_prints[slot].extend(trades)
+        for trades in block.option_prints:
+            trades.sort(key=lambda p: (p.at_ns, p.symbol))
+
+    def _rows_of(self, underlying: str, i: int) -> tuple[Ints, Ints]:
+        """The chain's rows whose quotes, and those whose trades, are told."""
         found = self._rows.get((underlying, i))
         if found is None:
-            index = self._chain(underlying, i).index
-            found = np.array(sorted(index[s] for s in self._watched if s in index), dtype=np.int64)
-            self._rows[underlying, i] = found
+            rows = self._chains.rows(underlying, i, self._watched)
+            traded = rows if self._traded is None else self._chains.rows(underlying, i, self._traded)
+            found = self._rows[underlying, i] = (rows, traded)
         return found
 
     def _find(self, occ: str, i: int) -> tuple[str, int] | None:
@@ -277,12 +301,12 @@ class GeneratedMarket:
             return None
         if root not in self._symbols:
             return None
-        row = self._chain(root, i).index.get(occ)
+        row = self._chains.chain(root, i).index.get(occ)
         return None if row is None else (root, row)
 
     def _option_touch(self, underlying: str, i: int, second: int, row: int) -> Touch:
         """Quote one contract alone, or, when many are asked for in one second, the whole chain once."""
-        book = self._book(underlying, i)
+        book = self._chains.book(underlying, i)
         held = self._asked.get(underlying)
         if held is None or held[:2] != (i, second):
             held = (i, second, 0, None)
@@ -291,32 +315,6 @@ class GeneratedMarket:
             quotes = book.touches(np.arange(len(book.chain.symbols)), second)
         self._asked[underlying] = (i, second, held[2] + 1, quotes)
         return quotes[row] if quotes is not None else book.touches(np.array([row]), second)[0]
-
-    def _chain(self, underlying: str, i: int) -> Chain:
-        found = self._chains.get((underlying, i))
-        if found is None:
-            session = self._session(i)
-            oldest = (dt.date.fromisoformat(session.date) - dt.timedelta(days=LONGEST_DAYS)).isoformat()
-            recent = [j for j in self._days.traded if j <= i and self._session(j).date >= oldest]
-            closes = [self._days.close_before(underlying, j) for j in recent]
-            log_vol = self._days.log_vol(underlying, i)
-            found = make_chain(self._seed, SPECS[underlying], self._table, session, closes=closes, log_vol=log_vol)
-            self._chains[underlying, i] = found
-            if len(self._chains) > _CHAINS:
-                self._chains.popitem(last=False)
-        return found
-
-    def _book(self, underlying: str, i: int) -> OptionBook:
-        found = self._books.get((underlying, i))
-        if found is None:
-            for old in [k for k in self._books if k[1] < i]:
-                del self._books[old]
-            chain, session = self._chain(underlying, i), self._session(i)
-            states = self._days.log_vol_path(underlying, i)
-            surface = make_surface(SPECS[underlying], session.open_ns, states, chain.expiry_ns, chain.sessions_ahead)
-            found = OptionBook(session, chain, surface, self._days.tape(underlying, i).log_mid)
-            self._books[underlying, i] = found
-        return found
 
     def _minute_bars(self, symbol: str, i: int) -> list[SourceBar]:
         """Minute bars of session i as known now: those closed, late trades once 30 s have gone."""

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from oracle.core.errors import ConfigurationError
-from oracle.core.messages import Bar
+from oracle.core.marketdata import Bar
 from oracle.core.sessions import MINUTE_NS, NS, Session, SessionTable
 from oracle.sim.bar_files import BarFolder, Minutes
 from oracle.sim.history import RecordedMarket

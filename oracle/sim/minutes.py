@@ -16,7 +16,7 @@ import numpy as np
 
 from oracle.core.errors import ConfigurationError, ProtocolError, RemoteError
 from oracle.core.instruments import is_option, parse_occ
-from oracle.core.messages import Bar
+from oracle.core.marketdata import Bar
 from oracle.core.sessions import MINUTE_NS, Session, SessionTable
 from oracle.sim.bar_files import BarFolder
 from oracle.sim.minute_day import BAR_DELAY_NS, MinuteDay
@@ -115,6 +115,9 @@ class MinuteMarket:
         self._watched = frozenset(occ_symbols)
         self._watched_by_root = _by_root(self._watched)
         self._told = {s: t for s, t in self._told.items() if s in self._watched}
+
+    def watch_trades(self, occ_symbols: Collection[str]) -> None:
+        """Do nothing: no trades of options are recorded by the minute here, and none are modelled."""
 
     def follow(self, occ_symbols: Collection[str]) -> None:
         """Set the contracts whose quotes are told as they change: those held or ordered."""
@@ -241,6 +244,13 @@ class MinuteMarket:
             rows = () if day is None else day.known(self._now)
             out.extend(b for b in rows if start_ns <= b.start_ns <= end_ns)
         return out
+
+    def option_bars(
+        self, symbols: Collection[str], timeframe: str, start_ns: int, end_ns: int
+    ) -> Mapping[str, Sequence[SourceBar]]:
+        """Nothing: bars of contracts are not in the files, and modelled ones would be no evidence."""
+        del symbols, timeframe, start_ns, end_ns
+        return {}
 
     def daily_iv(self, underlying: str) -> Sequence[tuple[str, float]]:  # noqa: ARG002 - the protocol's signature
         """Empty: the files hold no history of implied volatility, and a modelled one would be no evidence."""

@@ -24,6 +24,8 @@ LIFE: dict[tuple[str, str], str] = {
     ("new", "fill"): "filled",
     ("partially_filled", "partial_fill"): "partially_filled",
     ("partially_filled", "fill"): "filled",
+    ("accepted", "rejected"): "rejected",
+    ("pending_new", "rejected"): "rejected",
     ("accepted", "canceled"): "canceled",
     ("pending_new", "canceled"): "canceled",
     ("new", "canceled"): "canceled",
@@ -62,7 +64,10 @@ class OrderLeg:
 
 @dataclass(slots=True)
 class Order:
-    """One order of the account. Times are UTC ns of exchange time; ``sequence`` is the order of acceptance."""
+    """One order of the account. Times are UTC ns of exchange time; ``sequence`` is the order of acceptance.
+
+    ``most`` is how many units the market gives it, where a fault limits them.
+    """
 
     id: str
     client_order_id: str
@@ -83,6 +88,7 @@ class Order:
     source: str | None = None
     triggered: bool = False
     resting: bool = False
+    most: int | None = None
     filled: int = 0
     filled_value: Decimal = ZERO
     stamps: dict[str, int] = field(default_factory=dict)
@@ -98,6 +104,11 @@ class Order:
     def left(self) -> int:
         """Units not yet filled."""
         return self.qty - self.filled
+
+    @property
+    def fillable(self) -> int:
+        """Units that may still fill: those left, or fewer where a fault limits them."""
+        return self.left if self.most is None else min(self.left, max(0, self.most - self.filled))
 
     @property
     def working(self) -> bool:

@@ -1,4 +1,4 @@
-"""Option quotes and prints of one synthetic underlying over one session, as pure functions of contract and second.
+"""Option quotes of one synthetic underlying over one session, as pure functions of contract and second.
 
 Inputs: chain, surface, log mids by second. A contract is re-quoted every 1, 2, 5 or 15 s, the nearer the money the more
 often (chosen for each minute), at a phase of its own; between re-quotes its quote stands.
@@ -14,14 +14,12 @@ import numpy as np
 from oracle.core.sessions import NS, Session
 from oracle.sim.listed import Chain
 from oracle.sim.noise import Floats, Ints, uniform
+from oracle.sim.option_trades import OptionTrades
 from oracle.sim.pathgen import volume_profile
 from oracle.sim.source import Print, Touch
 from oracle.sim.surface import Surface
 
 _WIDTH, _BID_SIZE, _ASK_SIZE = 11, 12, 13
-_TRADE, _TRADE_TIME, _TRADE_SIDE, _TRADE_SIZE, _TRADE_VENUE, _TRADE_COUNT = 21, 22, 23, 24, 25, 26
-_VENUES = "ACNPXZ"
-_SINGLES = 4  # last trades made one by one within a second before the whole chain's are made at once
 _ROUNDING = 1e-6  # cents: an exact price must not be floored a tick lower by its last binary digit
 
 
@@ -36,11 +34,8 @@ class OptionBook:
         self._phase = (chain.keys % np.uint64(60)).astype(np.int64)
         ahead = chain.sessions_ahead[chain.expiry]
         self._wideness = np.where(ahead <= 1, 1.0, np.where(ahead <= 10, 1.2, 1.5))
-        self._trade_rate = _trade_rates(chain, float(self._spot[0]), ahead)
-        self._day_share = np.concatenate([[0.0], np.cumsum(volume_profile((len(log_mid) - 1) // 60))])
-        self._trades: dict[int, Ints] = {}
-        self._last: dict[int, tuple[int, Print]] = {}
-        self._misses = (0, 0)
+        minutes = (len(log_mid) - 1) // 60
+        self.trades = OptionTrades(chain, session, float(self._spot[0]), volume_profile(minutes), self._standing)
 
     def touches(self, rows: Ints, second: int) -> list[Touch]:
         """Quotes in force at a second (0 is the open), one for each row of the chain."""
@@ -77,55 +72,16 @@ class OptionBook:
 
     def prints(self, rows: Ints, minute: int) -> list[list[Print]]:
         """Trades in the seconds 60·minute + 1 … + 60 of these rows, a list for each second."""
-        out: list[list[Print]] = [[] for _ in range(60)]
-        if minute < 0:
-            return out
-        found: list[tuple[int, int]] = []
-        for row in rows.tolist():
-            times = self._trade_seconds(row)
-            start, stop = times.searchsorted((60 * minute + 1, 60 * minute + 61)).tolist()
-            found.extend((second, row) for second in times[start:stop].tolist())
-        if found:
-            when, which = np.array(sorted(found), dtype=np.int64).T
-            for second, made in zip(when.tolist(), self._prints(which, when), strict=True):
-                out[second - 60 * minute - 1].append(made)
-        return out
+        return self.trades.prints(rows, minute)
 
     def last_print(self, row: int, second: int) -> Print | None:
         """The last trade of a contract at or before a second."""
-        count = self._trades_until(row, second)
-        if count == 0:
-            return None
-        held = self._last.get(row)
-        if held is None or held[0] != count:
-            self._misses = (second, self._misses[1] + 1 if self._misses[0] == second else 1)
-            alone = self._misses[1] <= _SINGLES
-            self._remember_last([row] if alone else range(len(self.chain.symbols)), second)
-            held = self._last[row]
-        return held[1]
+        return self.trades.last(row, second)
 
-    def _remember_last(self, rows: Sequence[int], second: int) -> None:
-        """Make the last trades of many contracts at once, since each call of the model costs as much as a hundred."""
-        counts = [(row, self._trades_until(row, second)) for row in rows]
-        counts = [(row, count) for row, count in counts if count > 0]
-        when = np.array([self._trade_seconds(row)[count - 1] for row, count in counts])
-        made = self._prints(np.array([row for row, _ in counts]), when)
-        self._last.update((row, (count, last)) for (row, count), last in zip(counts, made, strict=True))
-
-    def _trades_until(self, row: int, second: int) -> int:
-        return int(self._trade_seconds(row).searchsorted(second, side="right"))
-
-    def _trade_seconds(self, row: int) -> Ints:
-        """The seconds (1 to the close) that end in a trade of this contract, spread over the day as stock volume is."""
-        found = self._trades.get(row)
-        if found is None:
-            keys = self.chain.keys[row : row + 1]
-            expected = self._trade_rate[row] * self._day_share[-1] * len(self._spot)
-            count = int(expected * (0.5 + float(uniform(keys, 0, _TRADE_COUNT)[0])) + 0.5)
-            share = uniform(keys, np.arange(count), _TRADE) * self._day_share[-1]
-            minute = np.interp(share, self._day_share, np.arange(len(self._day_share)))
-            found = self._trades[row] = np.unique(np.ceil(60.0 * minute).astype(np.int64))
-        return found
+    def _standing(self, rows: Ints, second: Ints) -> tuple[Ints, Ints]:
+        """Bid and ask in cents (0 = no bid) in force at each second, for pairs of row and second."""
+        bid, ask, _, _ = self._quotes(rows, self._quoted_at(rows, second))
+        return bid, ask
 
     def _quoted_at(self, rows: Ints, second: Ints) -> Ints:
         """The second of the last re-quote at or before each second; every contract re-quotes as a minute begins."""
@@ -169,30 +125,3 @@ class OptionBook:
             strict=True,
         )
         return [Touch(symbols[r], t, b if n else None, n, a, m) for r, t, b, n, a, m in columns]
-
-    def _prints(self, rows: Ints, second: Ints) -> list[Print]:
-        """Trades at the quote in force a second before: half buys at the ask, half sells at the bid."""
-        if not len(rows):
-            return []
-        keys = self.chain.keys[rows]
-        bid, ask, _, _ = self._quotes(rows, self._quoted_at(rows, second - 1))
-        buys = (uniform(keys, second, _TRADE_SIDE) < 0.5) | (bid == 0)
-        size = np.minimum(1.0 + np.exp(4.5 * uniform(keys, second, _TRADE_SIZE) ** 2), 500.0).astype(np.int64)
-        offset = (uniform(keys, second, _TRADE_TIME) * 1e6).astype(np.int64) * 1000
-        venue = (uniform(keys, second, _TRADE_VENUE) * len(_VENUES)).astype(np.int64)
-        columns: Sequence[list[int]] = (
-            rows.tolist(), second.tolist(), (self._open_ns + (second - 1) * NS + offset + 1000).tolist(),
-            np.where(buys, ask, bid).tolist(), size.tolist(), venue.tolist(),
-        )  # fmt: skip
-        return [
-            Print(self.chain.symbols[r], t, cents / 100, n, s * 10_000 + r, _VENUES[v], "I")
-            for r, s, t, cents, n, v in zip(*columns, strict=True)
-        ]
-
-
-def _trade_rates(chain: Chain, spot: float, ahead: Ints) -> Floats:
-    """Trades a second by nearness to the money at the open: 0.02 at the money today, 0.0001 far away."""
-    z = np.abs(np.log(chain.strike / spot)) / (0.01 * np.sqrt(ahead + 1.0))
-    near = np.where(z <= 0.7, 0.02, np.where(z <= 1.5, 0.006, np.where(z <= 3.0, 0.001, 0.0001)))
-    rates: Floats = near / np.sqrt(ahead + 1.0)
-    return rates

@@ -219,7 +219,12 @@ def _within(call: Call, activities: Sequence[Activity]) -> Iterable[Activity]:
     first = 0 if after is None else bisect_right(activities, parse_instant(after, "after"), key=_at_ns)
     end = len(activities) if until is None else bisect_left(activities, parse_instant(until, "until"), key=_at_ns)
     rows = activities[first:end]
-    return rows if date is None else [a for a in rows if new_york(a.at_ns).date().isoformat() == date]
+    return rows if date is None else [a for a in rows if _date(a) == date]
+
+
+def _date(activity: Activity) -> str:
+    """The New York date of an activity: its own for what is not a trade, which may be told later."""
+    return str(activity.body.get("date") or new_york(activity.at_ns).date().isoformat())
 
 
 def _at_ns(activity: Activity) -> int:

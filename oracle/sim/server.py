@@ -21,6 +21,8 @@ from oracle.sim.pacing import Pacer
 from oracle.sim.recent import Recent
 from oracle.sim.rest import Gate, Reply, replies
 from oracle.sim.rest_data import OptionDataApi
+from oracle.sim.rest_option_bars import OptionBarsApi
+from oracle.sim.rest_option_snapshots import OptionSnapshotApi
 from oracle.sim.rest_reference import ReferenceApi, SimulatorApi
 from oracle.sim.rest_stocks import StockDataApi
 from oracle.sim.rest_trading import TradingApi
@@ -39,7 +41,11 @@ def build_app(config: ExchangeConfig, exchange: Exchange, hub: Hub, pacer: Pacer
     for api in (TradingApi(exchange), ReferenceApi(exchange)):
         for method, path, endpoint in api.routes():
             app.router.add_route(method, path, trading.wrap(endpoint))
-    for market_api in (StockDataApi(exchange, recent), OptionDataApi(exchange, recent), SimulatorApi(exchange)):
+    market_apis = (
+        StockDataApi(exchange, recent), OptionDataApi(exchange, recent), OptionSnapshotApi(exchange),
+        OptionBarsApi(exchange), SimulatorApi(exchange),
+    )  # fmt: skip
+    for market_api in market_apis:
         for method, path, endpoint in market_api.routes():
             app.router.add_route(method, path, data.wrap(endpoint))
     control = FaultApi(hub.faults)

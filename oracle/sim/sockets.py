@@ -109,11 +109,10 @@ class Hub:
         return {c.id: c.sent for c in self._connections.values() if c.kind != "pacing"}
 
     def watch_options(self) -> None:
-        """Tell the source which contracts' quotes anybody wants."""
-        wanted: set[str] = set()
-        for connection in self._of("option"):
-            wanted |= connection.wanted.get("quotes", set())
-        self._exchange.source.watch(sorted(wanted))
+        """Tell the source which contracts' quotes and trades anybody wants."""
+        wanted = [connection.wanted for connection in self._of("option")]
+        self._exchange.source.watch(sorted({s for rows in wanted for s in rows.get("quotes", ())}))
+        self._exchange.source.watch_trades(sorted({s for rows in wanted for s in rows.get("trades", ())}))
 
     async def publish(self, step: MarketStep) -> None:
         """Send a step's market data: stock connections first, then option connections."""
@@ -135,10 +134,7 @@ class Hub:
     async def flush(self) -> None:
         """Send trade updates that the exchange has produced, in order, to everyone who listens."""
         async with self._flushing:
-            updates = [
-                Item(str(data["event"]), str(data["order"]["symbol"]), _JSON.encode(_update(data)))
-                for data in self._exchange.drain()
-            ]
+            updates = [update_item(data) for data in self._exchange.drain()]
             for connection in self._of("trade"):
                 if not connection.wanted or (not updates and connection.line.idle):
                     continue
@@ -268,5 +264,8 @@ def _items(coded: Mapping[str, list[Coded]], connection: Connection) -> list[Ite
     return found
 
 
-def _update(data: dict[str, Any]) -> dict[str, Any]:
-    return {"stream": "trade_updates", "data": data}
+def update_item(data: Mapping[str, Any]) -> Item:
+    """A trade update with its names; a structure's order has no symbol, so it goes by its first leg's."""
+    order = data["order"]
+    symbol = order["symbol"] or order["legs"][0]["symbol"]
+    return Item(str(data["event"]), str(symbol), _JSON.encode({"stream": "trade_updates", "data": data}))

@@ -127,6 +127,13 @@ class MarketSource(Protocol):
         """Set the contracts whose quote changes must be in ``MarketStep.option_touches``."""
         ...
 
+    def watch_trades(self, occ_symbols: Collection[str]) -> None:
+        """Set the contracts whose trades must be in ``MarketStep.option_prints``, ``*`` for all.
+
+        Until it is called those of ``watch`` are.
+        """
+        ...
+
     def advance(self, to_ns: int) -> MarketStep:
         """Move to ``to_ns`` (never back) and say what happened on the way. Outside sessions the lists are empty."""
         ...
@@ -144,6 +151,12 @@ class MarketSource(Protocol):
 
         Earlier sessions are included (at least 20 of minutes in the generator).
         """
+        ...
+
+    def option_bars(
+        self, symbols: Collection[str], timeframe: str, start_ns: int, end_ns: int
+    ) -> Mapping[str, Sequence[SourceBar]]:
+        """``bars`` of option contracts, listed now or once, by symbol; those without any are left out."""
         ...
 
     def daily_iv(self, underlying: str) -> Sequence[tuple[str, float]]:

@@ -19,7 +19,8 @@ from oracle.alpaca.gateway import Gateway
 from oracle.alpaca.marketdata import MarketData
 from oracle.alpaca.rest import RestClient
 from oracle.alpaca.tradingfeed import TradingFeed
-from oracle.core.messages import Bar, FeedChanged, Message
+from oracle.core.marketdata import Bar, FeedChanged
+from oracle.core.message import Message
 from oracle.core.sessions import NS, Session, SessionTable
 from oracle.core.vocabulary import Feed, FeedState
 from oracle.sim.config import ExchangeConfig

@@ -42,6 +42,7 @@ class ScriptedSource:
         self.statuses: list[Status] = []
         self._fixed: dict[str, tuple[float | None, int, float | None, int, int]] = {}
         self._watched: set[str] = set()
+        self._traded: set[str] = set()
 
     def set_touch(
         self, symbol: str, bid: float | None, ask: float | None, bid_size: int = 10, ask_size: int = 10
@@ -63,6 +64,9 @@ class ScriptedSource:
 
     def watch(self, occ_symbols: Collection[str]) -> None:
         self._watched = set(occ_symbols)
+
+    def watch_trades(self, occ_symbols: Collection[str]) -> None:
+        self._traded = set(occ_symbols)
 
     def touch(self, symbol: str) -> Touch | None:
         if symbol in self._fixed:
@@ -105,6 +109,11 @@ class ScriptedSource:
             last = min(session.close_ns, self.now_ns) - MINUTE_NS
             rows += [self._bar(symbol, s) for s in range(session.open_ns, last + 1, MINUTE_NS)]
         return [b for b in rows if start_ns <= b.start_ns <= end_ns]
+
+    def option_bars(
+        self, symbols: Collection[str], timeframe: str, start_ns: int, end_ns: int
+    ) -> Mapping[str, Sequence[SourceBar]]:
+        return {s: self.bars(s, timeframe, start_ns, end_ns) for s in symbols}
 
     def daily_iv(self, underlying: str) -> Sequence[tuple[str, float]]:
         return [("2026-01-02", 0.18)] if underlying == "SPY" else []

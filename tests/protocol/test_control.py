@@ -15,7 +15,7 @@ import pytest
 from oracle.cli.control import ask_daemon
 from oracle.console import control
 from oracle.console.control import ControlServer, socket_path, user_name
-from oracle.core.control import Halt, Resume
+from oracle.core.control import Halt, Look, Resume
 from oracle.core.engine import Turn
 from oracle.core.errors import ConfigurationError, RemoteError
 from oracle.core.messages import OperatorAnswered, OperatorRequested, Stamped, TimerFired
@@ -218,3 +218,17 @@ async def test_the_client_says_what_to_do_when_nobody_answers(tmp_path: Path) ->
 def test_a_user_without_a_name_is_a_number() -> None:
     assert user_name(4_000_000) == "uid 4000000"
     assert user_name(os.geteuid()) == getpass.getuser()
+
+
+async def test_looking_is_answered_at_once_and_is_no_input(tmp_path: Path) -> None:
+    taken: list[OperatorRequested] = []
+    server = ControlServer(socket_path(tmp_path), taken.append, {"strategies": lambda: {"date": "2026-01-05"}})
+    await server.start()
+    try:
+        answer = await asyncio.to_thread(ask_daemon, tmp_path, Look("strategies"), "", 1.0)
+        assert (answer.ok, answer.action, answer.facts) == (True, "look", {"date": "2026-01-05"})
+        none = await asyncio.to_thread(ask_daemon, tmp_path, Look("money"), "", 1.0)
+        assert (none.ok, none.text) == (False, "no view money; there are: strategies")
+        assert taken == []
+    finally:
+        await server.stop()

@@ -10,6 +10,7 @@ from oracle.alpaca import wire
 from oracle.core.errors import ConfigurationError, RemoteError
 from oracle.direct import flatten_account
 from tests.protocol.conftest import Running
+from tests.protocol.scripted_source import occ
 
 KEYS = wire.Credentials("SIMKEY", "SIMSECRET")
 
@@ -44,6 +45,57 @@ def test_everything_is_cancelled_and_closed_whoever_made_it(open_market: Running
     assert answer.facts == {"positions": [], "orders": [], "executions": []}
     assert open_market.call("GET", "/v2/positions").json() == []
     assert open_market.call("GET", "/v2/orders", status="open").json() == []
+
+
+CONDOR = ((590, "P", "buy"), (595, "P", "sell"), (605, "C", "sell"), (610, "C", "buy"))
+
+
+def condor(running: Running, units: int = 2) -> None:
+    """Open a condor as one order."""
+    for strike, right, bid in ((590, "P", 0.50), (595, "P", 1.00), (605, "C", 1.00), (610, "C", 0.50)):
+        running.source.set_touch(occ(strike, right), bid, bid + 0.05)
+    legs = [
+        {"symbol": occ(k, r), "side": side, "ratio_qty": "1", "position_intent": f"{side}_to_open"}
+        for k, r, side in CONDOR
+    ]
+    order = {"order_class": "mleg", "qty": str(units), "type": "market", "time_in_force": "day", "legs": legs}
+    answer = running.post(order)
+    assert answer.status_code == 200, answer.text
+
+
+def test_shorts_are_bought_back_before_what_covers_them_is_sold(
+    open_market: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    condor(open_market)
+    buy(open_market)  # shares of the underlying may cover a short call: they wait as well
+    asked: list[tuple[str, str]] = []
+    whole = direct._Patient.trading
+
+    async def noted(rest: Any, method: str, path: str, query: Any = None) -> Any:
+        asked.append((method, path))
+        return await whole(rest, method, path, query)
+
+    monkeypatch.setattr(direct._Patient, "trading", noted)
+    answer = flatten(open_market)
+    assert (answer.ok, answer.facts["positions"]) == (True, [])
+    closes = [path for method, path in asked if method == "DELETE" and path != wire.ORDERS_PATH]
+    assert sorted(closes[:2]) == sorted(f"{wire.POSITIONS_PATH}/{occ(k, r)}" for k, r, s in CONDOR if s == "sell")
+    assert closes[2:] == [wire.POSITIONS_PATH]
+    orders = open_market.call("GET", "/v2/orders", status="all", limit="50").json()
+    assert {o["status"] for o in orders} == {"filled"}  # no close was refused for what it would have uncovered
+
+
+@pytest.mark.parametrize(
+    ("rows", "first"),
+    [
+        ([("SPY", "10"), (occ(600), "2")], None),
+        ([(occ(605), "-1"), (occ(610), "1")], [occ(605)]),
+        ([(occ(605), "-1"), ("SPY", "100"), ("QQQ", "-5")], [occ(605), "QQQ"]),
+        ([("SPY", "-100")], None),
+    ],
+)
+def test_what_is_closed_first(rows: list[tuple[str, str]], first: list[str] | None) -> None:
+    assert direct._closed_first([{"symbol": symbol, "qty": qty} for symbol, qty in rows]) == first
 
 
 def test_an_account_that_is_flat_is_told_so_at_once(open_market: Running) -> None:

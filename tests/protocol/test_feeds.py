@@ -15,7 +15,7 @@ from oracle.alpaca.feeds import subscription_steps
 from oracle.alpaca.streams import OptionConnection, StockConnection, TradingConnection
 from oracle.core.errors import ConfigurationError, ProtocolError
 from oracle.core.instruments import OptionContract, Right
-from oracle.core.messages import (
+from oracle.core.marketdata import (
     Bar,
     ChainListed,
     ChainQuotes,

@@ -13,15 +13,8 @@ from aiohttp import web
 from oracle.alpaca.broker import Broker
 from oracle.alpaca.ratebudget import RateBudget
 from oracle.core.errors import ProtocolError
-from oracle.core.messages import (
-    ExecutionReported,
-    LookUpOrder,
-    OrderReported,
-    ReadAccount,
-    SendCancel,
-    SendOrder,
-    SetOptionSubscription,
-)
+from oracle.core.messages import LookUpOrder, ReadAccount, SendCancel, SendOrder, SetOptionSubscription
+from oracle.core.reports import ExecutionReported, OrderReported
 from oracle.core.sessions import MINUTE_NS, NS
 from oracle.core.vocabulary import Outcome, Side
 from tests.protocol.edge_fixtures import OPEN_NS, Edge, edge_at, exchange_edge, running, serving
@@ -302,7 +295,7 @@ class Books:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request.path_qs)
-        if request.query.get("activity_types") == "FEE":
+        if request.query.get("activity_types", "").startswith("FEE,"):
             return web.json_response(self.fees)
         if request.path == "/v2/account/activities" and self.fills_after:
             page = self.fills_after.pop(0)
@@ -367,8 +360,9 @@ class TestAccount:
 
     async def test_a_leg_is_told_under_its_parent_and_a_lost_order_is_read_alone(self) -> None:
         books = Books()
-        leg = {**ORDER, "id": "leg-1", "client_order_id": "auto"}
-        books.answers["/v2/orders"] = [{**ORDER, "id": "parent", "symbol": "", "side": "", "legs": [leg]}]
+        leg = {**ORDER, "id": "leg-1", "client_order_id": "auto", "ratio_qty": "1"}
+        parent = {**ORDER, "id": "parent", "symbol": "", "side": "", "order_class": "mleg"}
+        books.answers["/v2/orders"] = [{**parent, "legs": [leg]}]
         books.answers["/v2/orders/old-1"] = {**ORDER, "id": "old-1", "client_order_id": "foreign"}
         books.answers["/v2/account/activities"] = [fill(1, "leg-1"), fill(2, "old-1")]
         async with booked(books) as edge:

@@ -5,7 +5,7 @@ from typing import Any
 import structlog
 
 from oracle.alpaca.supervisor import Phase
-from oracle.core.messages import Bar, FeedChanged
+from oracle.core.marketdata import Bar, FeedChanged
 from oracle.core.sessions import MINUTE_NS, NS
 from oracle.core.vocabulary import Feed, FeedState
 from tests.protocol.edge_fixtures import OPEN_NS, Edge, bar, running

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import WSMsgType, web
 
-from oracle.core.messages import ExecutionReported, OrderReported
+from oracle.core.reports import ExecutionReported, OrderReported
 from oracle.core.vocabulary import BrokerEvent, Feed, FeedState
 from tests.protocol.edge_fixtures import Edge, edge_at, running, serving
 from tests.protocol.test_feeds import LIFE, settle

@@ -164,6 +164,40 @@ def test_a_long_leg_that_covers_cannot_be_sold_alone() -> None:
     assert world.exchange.account.quantities() == {}
 
 
+def test_when_the_broker_took_a_cover_only_what_closes_or_covers_again_is_taken() -> None:
+    world = World()
+    world.exchange.submit(spread("0.20"))
+    world.exchange.sell_out(occ(605), 1, "test")
+    assert world.exchange.account.quantities() == {CALL: -1}
+    naked = "account not eligible to trade uncovered option contracts"
+    assert world.refused(side="sell") == naked
+    assert world.refused(PUT, side="sell", limit_price="1.20") == naked
+    with pytest.raises(RefusedError, match="uncovered"):
+        world.exchange.submit(spread("0.20", legs=[(595, "C", "sell", 1), (605, "C", "buy", 1)]))
+    assert world.status(world.order(occ(610))) == "filled"  # a cover again
+    assert world.status(world.order(CALL)) == "filled"
+
+
+def test_what_the_broker_closes_is_not_closed_again_by_an_order_that_waited() -> None:
+    world = World()
+    world.exchange.submit(spread("0.20"))
+    legs = [(600, "C", "buy", 1), (605, "C", "sell", 1)]
+    closing = spread("-3.00", legs=legs)
+    for leg in closing["legs"]:
+        leg["position_intent"] = leg["position_intent"].replace("open", "close")
+    order = world.exchange.submit(closing)
+    assert world.status(order) == "new"
+    world.exchange.sell_out(occ(605), 1, "test")
+    assert world.status(order) == "canceled"
+    assert world.exchange.account.quantities() == {CALL: -1}
+
+
+def test_an_uncovered_underlying_does_not_free_another() -> None:
+    world = World()
+    world.exchange.account.trade("QQQ260116C00500000", -1, 1, D(1), D(0))
+    assert world.refused(side="sell") == "account not eligible to trade uncovered option contracts"
+
+
 def test_a_cover_promised_to_another_order_does_not_cover() -> None:
     world = World()
     world.order(CALL)
@@ -241,46 +275,6 @@ def test_day_orders_expire_at_the_close_and_gtc_stays() -> None:
     world.source.set_touch(occ(600), 0.40, 0.45)
     world.second()
     assert world.status(gtc) == "filled"
-
-
-def test_expiry_day_worthless_sold_out_and_settled() -> None:
-    close_ns = make_sessions(1)[0].close_ns
-    world = World(sessions=2)
-    worthless, rich = occ(610, "C", TODAY), occ(590, "C", TODAY)
-    world.source.set_touch(rich, 9.90, 10.10)
-    world.order(worthless)
-    world.order(rich)
-    world.source.set_touch("SPY", 599.99, 600.01)
-    world.go(close_ns - 16 * MINUTE_NS)
-    assert rich in world.exchange.account.positions
-    before = world.cash
-    world.go(close_ns - 15 * MINUTE_NS)
-    assert rich not in world.exchange.account.positions
-    assert world.cash == before + 990
-    world.exchange.drain()
-    world.go(close_ns)
-    assert world.exchange.account.positions == {}
-    last = world.exchange.account.activities[-1].body
-    assert (last["activity_type"], last["symbol"], last["qty"], last["net_amount"]) == ("OPEXP", worthless, "-1", "0")
-
-
-def test_spreads_in_the_money_at_the_close_are_settled_in_cash() -> None:
-    close_ns = make_sessions(1)[0].close_ns
-    world = World(sessions=2)
-    long, short = occ(590, "C", TODAY), occ(595, "C", TODAY)
-    legs = [
-        {"symbol": s, "ratio_qty": 1, "side": d, "position_intent": f"{d}_to_open"}
-        for s, d in ((long, "buy"), (short, "sell"))
-    ]
-    world.exchange.submit({**spread("0.20"), "legs": legs})
-    world.source.set_touch("SPY", 599.99, 600.01)
-    for at_ns in (close_ns - 10 * MINUTE_NS, close_ns):
-        world.go(at_ns)
-    assert world.exchange.account.positions == {}
-    assert world.cash == D(100_000) - 10 + 500
-    kinds = [a.kind for a in world.exchange.account.activities]
-    assert kinds == ["FILL", "FILL", "OPCSH", "OPCSH"]
-    assert world.exchange.account.last_equity_usd == world.cash
 
 
 def test_fees_are_charged_and_recorded() -> None:

@@ -13,6 +13,7 @@ from oracle.sim.exchange import Exchange
 from oracle.sim.faultlines import Item, Line, close_frame, fragments, oversized, whole_frame
 from oracle.sim.faultplan import KINDS, MOST_FAULTS, RULES, load_plan, read_plan, second_of_session
 from oracle.sim.faults import Faults
+from oracle.sim.sockets import update_item
 from tests.protocol.scripted_source import ScriptedSource, make_sessions
 
 OPEN_NS = make_sessions(1)[0].open_ns
@@ -175,6 +176,15 @@ class TestLine:
     def test_an_underlying_stands_for_its_options(self) -> None:
         exchange, _, line = armed(kind="drop", symbols=["SPY"])
         items = quotes(1, "SPY260116C00600000") + quotes(1, "SPYG260116C00600000")
+        assert line.shape(items, exchange.now_ns) == [items[1:]]
+
+    def test_an_update_of_a_structure_is_about_its_legs(self) -> None:
+        exchange, faults, _ = armed(on=["trade"], kind="drop", symbols=["SPY"])
+        line = Line(faults, "trade")
+        legs = [{"symbol": "SPY260116C00600000"}, {"symbol": "SPY260116C00605000"}]
+        rows = [{"event": "fill", "order": {"symbol": "", "legs": legs}}]
+        rows += [{"event": "fill", "order": {"symbol": "QQQ", "legs": None}}]
+        items = [update_item(row) for row in rows]
         assert line.shape(items, exchange.now_ns) == [items[1:]]
 
     def test_duplicates_follow_their_first(self) -> None:

@@ -276,13 +276,13 @@ def test_nothing_before_the_first_quote_and_the_closing_quote_after_the_close(ta
 
 def test_last_prints_are_those_of_the_tape(table: SessionTable) -> None:
     market = GeneratedMarket(2, table, [DAY])
-    contracts = near_money(market, "SPY", 6, until=DAY)
+    contracts = near_money(market, "SPY", 60, until=DAY)
     market.watch(contracts)
     last: dict[str, Print] = {}
     for step in play(market, market.sessions[0].open_ns + 1200 * NS, 1):
         for p in (*step.prints, *step.option_prints):
             last[p.symbol] = p
-    assert len(last) > 6
+    assert len(last) > 15
     for symbol in (*market.symbols, *contracts):
         assert market.last_print(symbol) == last.get(symbol)
 

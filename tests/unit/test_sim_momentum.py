@@ -9,8 +9,9 @@ import pytest
 
 from oracle.calendar import load_sessions
 from oracle.core.errors import ConfigurationError
-from oracle.core.messages import Bar
+from oracle.core.marketdata import Bar
 from oracle.core.ports import NotSelected
+from oracle.core.positioning import NO_POSITIONING
 from oracle.core.sessions import MINUTE_NS, SessionTable
 from oracle.sim.market import GeneratedMarket, momentum_plants
 from oracle.sim.planted import PlantedBreakout, default_plants
@@ -32,6 +33,9 @@ class Asked:
     def __init__(self) -> None:
         self.asked: list[tuple[str, bool, int]] = []
 
+    def spot(self, symbol: str, at_ns: int) -> None:
+        del symbol, at_ns
+
     def select(self, request: Any, at_ns: int) -> NotSelected:
         self.asked.append((request.underlying, request.is_call, at_ns))
         return NotSelected("chain", {})
@@ -49,7 +53,7 @@ def entries(market: GeneratedMarket, table: SessionTable) -> list[tuple[str, boo
         bar = Bar(b.symbol, b.start_ns, b.open, b.high, b.low, b.close, b.volume, b.trades, b.vwap, early)
         at_ns = b.start_ns + MINUTE_NS
         context: Any = SimpleNamespace(
-            at_ns=at_ns, session=table.current_or_next(at_ns), table=table, chains=chains
+            at_ns=at_ns, session=table.current_or_next(at_ns), table=table, chains=chains, positioning=NO_POSITIONING
         )  # fmt: skip
         list(strategy.handle(bar, context))
     return [(symbol, call, session.minute_of(at_ns) - 1) for symbol, call, at_ns in chains.asked]
