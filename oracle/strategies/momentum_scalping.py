@@ -2,8 +2,8 @@
 
 Inputs: one-minute bars of each underlying and of its peer, its option chain. Output: one long call on a cross up or
 long put on a cross down, or the reason why not. Up and down are mirror images.
-Invariants: all six conditions are needed; an unknown one is NoData; both indices are judged on the same minute. The
-filters by gamma walls and unusual activity belong to a later issue and are not here.
+Invariants: all six conditions are needed; an unknown one is NoData; both indices are judged on the same minute. Gamma
+walls and unusual option activity then refuse or move the confidence (``positioning``).
 """
 
 from collections.abc import Sequence
@@ -14,19 +14,22 @@ from pydantic import field_validator, model_validator
 
 from oracle.core.errors import InvariantError
 from oracle.core.instruments import is_equity
-from oracle.core.messages import Bar, ExitPlan, Intent, Message, SessionOpened
+from oracle.core.marketdata import Bar
+from oracle.core.message import Message
+from oracle.core.messages import ExitPlan, Intent, SessionOpened
 from oracle.core.ports import Context, DeltaRequest, Selected, StrategyCaps
 from oracle.core.sessions import MINUTE_NS, NS, Session, minutes_of
 from oracle.options.selection import Missing
 from oracle.strategies.base import Facts, Strategy, StrategyParams, Verdict, bought, param, rounded
 from oracle.strategies.indicators import Cross, Ema, Rsi, SameMinuteVolume, SessionReturns, SessionVwap, TrailingVolume
+from oracle.strategies.positioning import PositioningParams, judge
 
 _TIME = r"^([01]\d|2[0-3]):[0-5]\d$"
 _MISSING = frozenset(reason.value for reason in Missing)
 _WORDS = {1: "up", -1: "down"}
 
 
-class MomentumScalpingParams(StrategyParams):
+class MomentumScalpingParams(PositioningParams):
     """Everything that can be set. Late times of day move with an early close (``Session.late``)."""
 
     universe: tuple[str, ...] = param(("SPY", "QQQ"), "symbols", "Underlyings to trade", min_length=1, max_length=20)
@@ -79,8 +82,6 @@ class MomentumScalpingParams(StrategyParams):
     max_trades_per_session: int = param(4, "trades", "Most trades in a session", ge=1, le=50)
     max_losses_in_a_row: int = param(2, "trades", "Losing trades in a row that end its session", ge=1, le=50)
     max_open_trades: int = param(3, "trades", "Most trades open or being entered at once", ge=1, le=50)
-    confidence: float = param(0.85, "probability", "Confidence of a signal with every condition met", ge=0.0, le=1.0)
-    min_confidence: float = param(0.80, "probability", "Least confidence for an entry", ge=0.0, le=1.0)
 
     @field_validator("universe")
     @classmethod
@@ -155,6 +156,7 @@ class MomentumScalping(Strategy):
 
     name = "momentum_scalping"
     Params = MomentumScalpingParams
+    helpers = ("oracle.strategies.positioning",)
 
     def __init__(self, params: StrategyParams, code_hash: str) -> None:
         super().__init__(params, code_hash)
@@ -264,12 +266,15 @@ class MomentumScalping(Strategy):
         seen = self._see(symbol, session, at_ns, facts)
         if isinstance(seen, str):
             return self.no_data(symbol, seen, facts)
+        filtered = judge(self.params, symbol, seen.crossed, seen.close, context, facts)
         refusal = self._judge(seen, facts)
+        if refusal is None and filtered.reason is not None:
+            return (self.no_data if filtered.missing else self.no_signal)(symbol, filtered.reason, facts)
         if refusal is not None:
             return self.no_signal(symbol, refusal, facts)
         if self._intent_id(symbol, session, seen) in self._sent:
             return self.no_signal(symbol, "entry_used", facts)
-        return self._structure(symbol, session, seen, context=context, facts=facts)
+        return self._structure(symbol, session, seen, confidence=filtered.confidence, context=context, facts=facts)
 
     def _intent_id(self, symbol: str, session: Session, seen: _View) -> str:
         """By session, symbol, direction and the minute of the crossing bar: the same bar gives the same id."""
@@ -345,9 +350,11 @@ class MomentumScalping(Strategy):
             return "wrong_side_of_vwap"
         if not strength_holds:
             return "peer_is_stronger" if direction > 0 else "peer_is_weaker"
-        return "confidence_too_low" if p.confidence < p.min_confidence else None
+        return None
 
-    def _structure(self, symbol: str, session: Session, seen: _View, *, context: Context, facts: Facts) -> Verdict:
+    def _structure(
+        self, symbol: str, session: Session, seen: _View, *, confidence: float, context: Context, facts: Facts
+    ) -> Verdict:
         """Find the option and write the intent, or say why there is none."""
         p, direction = self.params, seen.crossed
         if session.is_half_day and not p.zero_dte_on_half_days:
@@ -370,7 +377,7 @@ class MomentumScalping(Strategy):
             underlying=symbol,
             legs=(bought(found),),
             exit_plan=self._exit_plan(session, direction),
-            confidence=p.confidence,
+            confidence=confidence,
             confidence_needed=p.min_confidence,
             reason=_reason(symbol, self._peer_of[symbol], seen),
             facts=rounded(facts),

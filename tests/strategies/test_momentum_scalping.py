@@ -6,7 +6,8 @@ import pytest
 
 from oracle.core.errors import ConfigurationError
 from oracle.core.instruments import parse_occ
-from oracle.core.messages import Intent, NoData, NoSignal, Quote
+from oracle.core.marketdata import Quote
+from oracle.core.messages import Intent, NoData, NoSignal
 from oracle.core.ports import StrategyCaps
 from oracle.core.sessions import MINUTE_NS, NS
 from oracle.core.vocabulary import Side
@@ -259,7 +260,10 @@ def test_both_indices_are_judged_when_both_are_traded(make_stage):
     stage.open()
     said = stage.bar("QQQ", start(stage, CROSS_MIN), PEER)
     said += stage.bar("SPY", start(stage, CROSS_MIN), 601.0, 2000)
-    assert [(type(m).__name__, getattr(m, "symbol", "SPY")) for m in said] == [("Intent", "SPY"), ("NoData", "QQQ")]
+    assert [(type(m).__name__, getattr(m, "underlying", m.symbol)) for m in said] == [
+        ("Intent", "SPY"),
+        ("NoData", "QQQ"),
+    ]
 
 
 def test_peers_that_are_not_traded_are_watched(make_stage):
