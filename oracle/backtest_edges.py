@@ -8,7 +8,7 @@ out in the order of the turns that asked, at the exchange's present time; what t
 import datetime as dt
 import re
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,26 +18,30 @@ from oracle.alpaca.conflate import Conflator
 from oracle.alpaca.gateway import Gateway, fees_since_ns
 from oracle.alpaca.marketdata import MarketData
 from oracle.alpaca.rest import Reply, RestClient
+from oracle.alpaca.tradebatch import TradeBatcher
 from oracle.alpaca.translate import trade_update
 from oracle.core.errors import InvariantError, TransientError
 from oracle.core.instruments import parse_occ
-from oracle.core.messages import (
-    AccountReported,
+from oracle.core.marketdata import (
     Bar,
     ChainReadFailed,
     DailyIvObserved,
     FeedChanged,
-    LookUpOrder,
-    Message,
     Quote,
-    ReadAccount,
-    ReadChain,
-    SendCancel,
-    SendOrder,
-    SetOptionSubscription,
     TradingStatus,
     UpdatedBar,
 )
+from oracle.core.message import Message
+from oracle.core.messages import (
+    LookUpOrder,
+    ReadAccount,
+    ReadChain,
+    ReadOptionQuotes,
+    SendCancel,
+    SendOrder,
+    SetOptionSubscription,
+)
+from oracle.core.reports import AccountReported
 from oracle.core.vocabulary import Feed, FeedState
 from oracle.daemon import Effect
 from oracle.inbox import Inbox, Source
@@ -117,9 +121,9 @@ class InProcessGateway(Gateway):
     async def _read(self, since_ns: int) -> AccountReported:
         account = await self._rest.trading("GET", wire.ACCOUNT_PATH)
         positions = await self._rest.trading("GET", wire.POSITIONS_PATH)
-        fills = await self._activities(wire.FILL_ACTIVITY, since_ns)
-        fees = await self._activities(wire.FEE_ACTIVITY, fees_since_ns(since_ns))
-        return await self._report(account, positions, await self._open_orders(), [*fills, *fees], since_ns)
+        fills = await self._activities((wire.FILL_ACTIVITY,), since_ns)
+        others = await self._activities(wire.NON_TRADE_ACTIVITIES, fees_since_ns(since_ns))
+        return await self._report(account, positions, await self._open_orders(), [*fills, *others], since_ns)
 
 
 class InProcessEdges:
@@ -132,6 +136,8 @@ class InProcessEdges:
         self.gateway = InProcessGateway(rest, exchange)
         self.market_data = MarketData(rest)
         self.quotes = Conflator()
+        # Each instant's trades are told at that instant: the next one may be minutes away.
+        self.trades = TradeBatcher(self.quotes, every_ns=0)
         self._effects: list[tuple[int, Effect]] = []
         self._sequence = 0
         self._subscribed: frozenset[str] = frozenset()
@@ -187,6 +193,9 @@ class InProcessEdges:
             put(Source.STOCK, bar_of(bar))
         for bar in step.updated_bars:
             put(Source.STOCK, UpdatedBar(bar_of(bar)))
+        # A trade is judged by the quote before it: of one instant trades are told first, as on the stream.
+        for trade in step.option_prints:
+            self.trades.put(trade.symbol, trade.price, trade.size, trade.at_ns, trade.exchange)
         for touch in step.option_touches:
             self._put_option(touch)
         self.flush()
@@ -201,8 +210,8 @@ class InProcessEdges:
                 self._inbox.put(Source.TRADING, message)  # type: ignore[arg-type]
 
     def drain_quotes(self, at_ns: int) -> list[Message]:
-        """Take the conflated quotes that are due."""
-        return self.quotes.drain(at_ns)
+        """Take the option trades of the instant and the conflated quotes that are due."""
+        return [*self.trades.drain(at_ns), *self.quotes.drain(at_ns)]
 
     # ---------------------------------------------------------------------------------------------- effects
 
@@ -232,6 +241,9 @@ class InProcessEdges:
             return await self.gateway.read_account(effect)
         if isinstance(effect, ReadChain):
             return await self._read_chain(effect)
+        if isinstance(effect, ReadOptionQuotes):
+            self._read_option_quotes(effect.symbols)
+            return None
         self._subscribe(effect)
         return None
 
@@ -252,14 +264,19 @@ class InProcessEdges:
         self._subscribed = wanted
         source = self._exchange.source
         source.watch(wanted)
+        # On the indicative feed nothing is concluded from trades: none are made.
+        source.watch_trades(wanted if self._exchange.config.plan == "plus" else ())
         for root in sorted({parse_occ(symbol).root for symbol in added}):
             # Where no contract was watched, the stock's own quote may not have been told either.
             stock = source.touch(root)
             if stock is not None:
                 self.quotes.put_stock(quote_of(stock))
-        for symbol in added:
-            # A stream says nothing of a contract until its quote changes: the present one is read.
-            touch = source.touch(symbol)
+        # A stream says nothing of a contract until its quote changes: the present one is read.
+        self._read_option_quotes(added)
+
+    def _read_option_quotes(self, symbols: Iterable[str]) -> None:
+        for symbol in symbols:
+            touch = self._exchange.source.touch(symbol)
             if touch is not None:
                 self._put_option(touch)
 

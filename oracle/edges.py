@@ -19,9 +19,12 @@ from oracle.alpaca.gateway import Gateway
 from oracle.alpaca.marketdata import MarketData
 from oracle.alpaca.ratebudget import RateBudget
 from oracle.alpaca.rest import RestClient
+from oracle.alpaca.tradebatch import TradeBatcher
 from oracle.alpaca.tradingfeed import TradingFeed
 from oracle.core.errors import ConfigurationError, InvariantError, TransientError
-from oracle.core.messages import ChainReadFailed, DailyIvObserved, Input, Message, ReadChain, SetOptionSubscription
+from oracle.core.marketdata import ChainReadFailed, DailyIvObserved
+from oracle.core.message import Message
+from oracle.core.messages import Input, ReadChain, ReadOptionQuotes, SetOptionSubscription
 from oracle.core.sessions import MINUTE_NS, NS, REGULAR_CLOSE_MIN, REGULAR_LENGTH_NS, Session, SessionTable
 from oracle.core.vocabulary import Feed
 from oracle.daemon import Effect
@@ -59,6 +62,7 @@ class Edges:
         self.rest = RestClient(endpoints, credentials, self._on_headers)
         self.market_data = MarketData(self.rest)
         self.quotes = Conflator()
+        self.trades = TradeBatcher(self.quotes)
         self.gateway = Gateway(self.rest, timers.now_ns)
         self.broker = Broker(self.gateway, self.budget, self._on_answer, timers.now_ns, reads_apart)
         symbols = sorted({*universe, canary})
@@ -81,6 +85,8 @@ class Edges:
             timers=timers,
             sink=self._on_message,
             quotes=self.quotes,
+            # Trades of the indicative feed come a quarter of an hour late: nothing is concluded from them.
+            trades=None if endpoints.option_feed == "indicative" else self.trades,
             limit=option_limit,
             stale_after_s=stale_after_s,
         )
@@ -90,6 +96,7 @@ class Edges:
             feed.on_activity = inbox.changed.set
         self._tasks: set[asyncio.Task[None]] = set()
         self._reads = 0
+        self._lost = 0
         self._sequence = 0
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -172,6 +179,8 @@ class Edges:
             self._subscribe(effect.symbols)
         elif isinstance(effect, ReadChain):
             self._read(self._read_chain(effect, self._next()))
+        elif isinstance(effect, ReadOptionQuotes):
+            self._read(self._read_option_quotes(list(effect.symbols)))
         else:
             self.broker.put(self._next(), effect)
 
@@ -179,12 +188,19 @@ class Edges:
         """Take the conflated quotes that are due; what has been heard by now proves that the feeds are alive."""
         for feed in self._feeds:
             feed.note_alive()
-        return self.quotes.drain(at_ns)  # type: ignore[return-value]
+        lost_before = self._lost
+        # Trades first: the core judges them by the quotes that they carry, not by those that follow.
+        out = [*self.trades.drain(at_ns), *self.quotes.drain(at_ns)]
+        self._lost = self.trades.lost
+        if self._lost > lost_before:
+            log.error("option_trades_lost", trades=self._lost - lost_before)
+        return out  # type: ignore[return-value]
 
     @property
     def malformed(self) -> Mapping[str, int]:
         """Messages that could not be used and were skipped, by where they came from."""
         counts = {feed.feed.value: feed.rejections.total for feed in self._feeds}
+        counts[Feed.OPTION.value] += self.trades.lost
         return {**counts, "broker": self.market_data.rejections.total + self.gateway.rejections.total}
 
     def set_held(self, symbols: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 
 import msgspec
 
-from oracle.core.messages import Bar
+from oracle.core.marketdata import Bar
 
 MINUTE_NS = 60_000_000_000
 FRESH_NS = 2 * MINUTE_NS

@@ -8,7 +8,7 @@ has no bar (only the canary trades in each).
 from collections.abc import Collection
 
 from oracle.alpaca.bargate import MINUTE_NS, BarGate
-from oracle.core.messages import Bar
+from oracle.core.marketdata import Bar
 from oracle.core.sessions import NS, SessionTable
 
 SILENT_MINUTES = 10

@@ -14,17 +14,10 @@ from typing import Any
 from oracle.alpaca.gateway import Gateway
 from oracle.alpaca.ratebudget import RateBudget
 from oracle.core.errors import ProtocolError
-from oracle.core.messages import (
-    AccountReported,
-    CancelReturned,
-    LookUpOrder,
-    LookUpReturned,
-    Message,
-    ReadAccount,
-    SendCancel,
-    SendOrder,
-    SubmitReturned,
-)
+from oracle.core.message import Message
+from oracle.core.messages import LookUpOrder, ReadAccount, SendCancel, SendOrder
+from oracle.core.reports import AccountReported, CancelReturned, LookUpReturned, SubmitReturned
+from oracle.core.structures import legs_of
 from oracle.core.vocabulary import Outcome
 
 BrokerEffect = SendOrder | SendCancel | LookUpOrder | ReadAccount
@@ -76,10 +69,7 @@ class Lane:
         if isinstance(effect, SendCancel):
             # An order of another name that hangs must not hold back this cancel, nor the exits that wait for it.
             return all(_order_of(other) != effect.client_order_id for other in self._under_way.values())
-        return all(
-            isinstance(other, SendOrder) and (other.symbol != effect.symbol or other.side is effect.side)
-            for other in self._under_way.values()
-        )
+        return all(isinstance(other, SendOrder) and not _meet(other, effect) for other in self._under_way.values())
 
     async def _one(self, number: int, sequence: int, effect: BrokerEffect) -> None:
         await self._carry_out(sequence, effect)
@@ -160,6 +150,12 @@ class Broker:
         if isinstance(effect, LookUpOrder):
             return await self._gateway.look_up(effect)
         return await self._gateway.read_account(effect)
+
+
+def _meet(one: SendOrder, other: SendOrder) -> bool:
+    """Whether two orders would trade one contract from opposite sides: the exchange may refuse the later one."""
+    sides = {leg.symbol: leg.side.sign * one.side.sign for leg in legs_of(one.symbol)}
+    return any(sides.get(leg.symbol) == -leg.side.sign * other.side.sign for leg in legs_of(other.symbol))
 
 
 def _order_of(effect: BrokerEffect) -> str | None:

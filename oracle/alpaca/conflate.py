@@ -14,7 +14,8 @@ import numpy as np
 
 from oracle.alpaca.fields import MAX_PRICE, MAX_SIZE, MalformedError, instant_ns
 from oracle.core.instruments import parse_occ
-from oracle.core.messages import ChainListed, ChainQuotes, Message, Quote
+from oracle.core.marketdata import ChainListed, ChainQuotes, Quote
+from oracle.core.message import Message
 
 NS = 1_000_000_000
 NEAR_EVERY_NS = NS // 4
@@ -29,13 +30,18 @@ _MAX_NS = 2**63 - 1
 class _Book:
     """The undrained quotes of one underlying's chain. ``pending``: row → (bid, size, ask, size, UTC ns)."""
 
-    __slots__ = ("date", "far_ns", "listed", "near_ns", "newest_ns", "pending", "strikes", "tiers", "urgent")
+    __slots__ = (
+        "before", "date", "far_ns", "last", "listed", "near_ns", "newest_ns", "pending", "strikes", "tiers", "urgent",
+    )  # fmt: skip
 
     def __init__(self, listed: ChainListed) -> None:
         self.listed = listed
         self.date = listed.date
         self.pending: dict[int, _Pending] = {}
         self.newest_ns = [0] * len(listed.contracts)
+        # The two newest quotes of each row, drained or not: a trade is judged by the one that was in force.
+        self.last: list[_Pending | None] = [None] * len(listed.contracts)
+        self.before: list[_Pending | None] = [None] * len(listed.contracts)
         self.strikes = np.array([parse_occ(c.symbol).strike for c in listed.contracts])
         self.tiers = bytearray(len(listed.contracts))
         self.near_ns = 0
@@ -117,9 +123,30 @@ class Conflator:
         if at_ns < book.newest_ns[row]:
             return
         book.newest_ns[row] = at_ns
-        book.pending[row] = (bid, bid_size, ask, ask_size, at_ns)
+        book.before[row] = book.last[row]
+        book.pending[row] = book.last[row] = (bid, bid_size, ask, ask_size, at_ns)
         if book.tiers[row] == _HELD:
             book.urgent = True
+
+    def slot(self, symbol: str) -> tuple[ChainListed, int] | None:
+        """The listing that holds a contract, and its row there; None when it is not listed."""
+        slot = self._slots.get(symbol)
+        return None if slot is None else (slot[0].listed, slot[1])
+
+    def listed_date(self, underlying: str) -> str | None:
+        """The session date of an underlying's listing, or None."""
+        book = self._books.get(underlying)
+        return None if book is None else book.date
+
+    def quote_at(self, symbol: str, at_ns: int) -> tuple[float, float]:
+        """Bid and ask of a contract as known of an instant, from its two newest quotes; NaN is unknown or absent."""
+        slot = self._slots.get(symbol)
+        if slot is not None:
+            book, row = slot
+            for quote in (book.last[row], book.before[row]):
+                if quote is not None and quote[4] <= at_ns:
+                    return (quote[0] if quote[0] > 0 else _NAN), (quote[2] if quote[2] > 0 else _NAN)
+        return _NAN, _NAN
 
     def next_due_ns(self, at_ns: int) -> int | None:
         """When ``drain`` would next give something, or None when nothing is pending."""
@@ -163,6 +190,8 @@ class Conflator:
         for book in self._books.values():
             for row in book.pending:
                 book.newest_ns[row] = 0
+            book.last = [None] * len(book.last)
+            book.before = [None] * len(book.before)
             book.pending.clear()
             book.urgent = False
 

@@ -28,7 +28,8 @@ from oracle.alpaca.supervisor import (
     WaitUntil,
 )
 from oracle.core.errors import ProtocolError, RemoteError
-from oracle.core.messages import FeedChanged, Message
+from oracle.core.marketdata import FeedChanged
+from oracle.core.message import Message
 from oracle.core.vocabulary import Feed
 
 HANDSHAKE_TIMEOUT_S = 10.0

@@ -18,9 +18,10 @@ from oracle.alpaca.fields import MalformedError
 from oracle.alpaca.marketdata import MarketData
 from oracle.alpaca.streams import Connection, OptionConnection, StockConnection, Undecodable
 from oracle.alpaca.supervisor import Phase, Supervisor
+from oracle.alpaca.tradebatch import TradeBatcher
 from oracle.alpaca.translate import bar_from, quote_from, status_from, updated_bar_from
 from oracle.core.errors import ConfigurationError, ProtocolError, RemoteError, TransientError
-from oracle.core.messages import Bar
+from oracle.core.marketdata import Bar
 from oracle.core.sessions import NS, SessionTable
 from oracle.core.vocabulary import Feed
 
@@ -231,10 +232,11 @@ class StockFeed(SupervisedFeed):
 
 
 class OptionFeed(SupervisedFeed):
-    """Quotes of contracts. Any subscribed contract's quote is a canary: they surround the money.
+    """Quotes and trades of contracts. Any subscribed contract's quote is a canary: they surround the money.
 
     Args:
         quotes: where option quotes go.
+        trades: where option trades go; None when they are not wanted.
         limit: how many contracts the plan allows.
     """
 
@@ -247,12 +249,14 @@ class OptionFeed(SupervisedFeed):
         timers: BusinessTimers,
         sink: MessageSink,
         quotes: Conflator,
+        trades: TradeBatcher | None = None,
         limit: int = OPTION_QUOTE_LIMITS["plus"],
         stale_after_s: float = STALE_AFTER_S,
     ) -> None:
         super().__init__(Supervisor(Feed.OPTION, table, stale_after_s, "option quote"), timers, sink)
         self._url, self._credentials = endpoints.option_stream_url, credentials
-        self._quotes, self._limit = quotes, limit
+        self._quotes, self._trades, self._limit = quotes, trades, limit
+        self._channels = ("quotes",) if trades is None else ("quotes", "trades")
         self._wanted: frozenset[str] = frozenset()
         self._subscribed: frozenset[str] = frozenset()
         self.supervisor.watch(False, 0)
@@ -288,14 +292,16 @@ class OptionFeed(SupervisedFeed):
         while self._subscribed != self._wanted:
             for adding, symbols in subscription_steps(self._subscribed, self._wanted, self._limit):
                 target = self._subscribed | symbols if adding else self._subscribed - symbols
+                asked = dict.fromkeys(self._channels, target)
                 if adding:
-                    ack = await self._acknowledged(_subscribing(connection, target))
+                    ack = await self._acknowledged(_subscribing(connection, asked))
                 else:
-                    ack = await self._acknowledged(_unsubscribing(connection, symbols))
+                    for channel in self._channels:
+                        ack = await self._acknowledged(_unsubscribing(connection, channel, symbols))
                 listed = ack.get("quotes")
                 have = frozenset(s for s in listed if isinstance(s, str)) if isinstance(listed, list) else frozenset()
                 self._subscribed = have
-                text = denied_text({"quotes": target}, ack)
+                text = denied_text(asked, ack)
                 if text:
                     raise DeniedError(text)
 
@@ -321,6 +327,8 @@ class OptionFeed(SupervisedFeed):
         word = raw.get("T")
         if word in _DATA:
             self.received += 1
+            if word == "t" and self._trades is not None:
+                self._trades.put_raw(raw)
         elif word == "subscription":
             self._on_ack(raw)
         elif word == "error":
@@ -344,14 +352,14 @@ def subscription_steps(have: frozenset[str], wanted: frozenset[str], limit: int)
     return [step for step in steps if step[1]]
 
 
-def _subscribing(connection: Connection, symbols: frozenset[str]) -> Callable[[], Any]:
-    return lambda: connection.subscribe({"quotes": symbols})
+def _subscribing(connection: Connection, asked: Mapping[str, Collection[str]]) -> Callable[[], Any]:
+    return lambda: connection.subscribe(asked)
 
 
-def _unsubscribing(connection: Connection, symbols: frozenset[str]) -> Callable[[], Any]:
+def _unsubscribing(connection: Connection, channel: str, symbols: frozenset[str]) -> Callable[[], Any]:
     if not isinstance(connection, OptionConnection):
         raise DeniedError("this connection has no channels to leave")
-    return lambda: connection.unsubscribe("quotes", symbols)
+    return lambda: connection.unsubscribe(channel, symbols)
 
 
 __all__ = ["MINUTE_NS", "OptionFeed", "StockFeed", "denied_text", "subscription_steps"]

@@ -6,7 +6,7 @@ decided in ``execution``. Invariants: never raises for anything the remote does;
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -14,22 +14,23 @@ from oracle.alpaca import wire
 from oracle.alpaca.fields import MalformedError, decimal_of, decimal_or_none, mapping_of, rfc3339_text, text_of
 from oracle.alpaca.rejections import Rejections
 from oracle.alpaca.rest import Reply, RestClient, must
-from oracle.alpaca.translate import fee_from, fill_from, order_from
-from oracle.core.errors import RemoteError, TransientError
-from oracle.core.messages import (
+from oracle.alpaca.translate import MLEG, fee_from, fill_from, order_from, settlement_from
+from oracle.core.errors import ProtocolError, RemoteError, TransientError
+from oracle.core.instruments import is_option
+from oracle.core.messages import LookUpOrder, ReadAccount, SendCancel, SendOrder
+from oracle.core.money import ZERO
+from oracle.core.reports import (
     AccountReported,
     BrokerOrder,
     BrokerPosition,
+    BrokerSettlement,
     CancelReturned,
     ExecutionReported,
-    LookUpOrder,
     LookUpReturned,
-    ReadAccount,
-    SendCancel,
-    SendOrder,
     SubmitReturned,
 )
-from oracle.core.vocabulary import Outcome
+from oracle.core.structures import MAX_LEGS, is_structure, legs_of
+from oracle.core.vocabulary import Outcome, Side
 
 _ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,63}")
 _NOT_A_REJECTION = frozenset({408, 409, 429})
@@ -104,17 +105,17 @@ class Gateway:
         """
         problem = "the account kept changing while it was read"
         try:
-            rows = await self._activities(wire.FILL_ACTIVITY, request.fills_since_ns)
+            rows = await self._activities((wire.FILL_ACTIVITY,), request.fills_since_ns)
             for _ in range(_CONSISTENT_READS):
-                account, positions, orders, fees = await asyncio.gather(
+                account, positions, orders, others = await asyncio.gather(
                     self._rest.trading("GET", wire.ACCOUNT_PATH),
                     self._rest.trading("GET", wire.POSITIONS_PATH),
                     self._open_orders(),
-                    self._activities(wire.FEE_ACTIVITY, fees_since_ns(request.fills_since_ns)),
+                    self._activities(wire.NON_TRADE_ACTIVITIES, fees_since_ns(request.fills_since_ns)),
                 )
-                again = await self._activities(wire.FILL_ACTIVITY, request.fills_since_ns)
+                again = await self._activities((wire.FILL_ACTIVITY,), request.fills_since_ns)
                 if len(again) == len(rows):
-                    return await self._report(account, positions, orders, [*again, *fees], request.fills_since_ns)
+                    return await self._report(account, positions, orders, [*again, *others], request.fills_since_ns)
                 rows = again
         except RemoteError as error:
             if isinstance(error, MalformedError):
@@ -133,10 +134,13 @@ class Gateway:
         kind = "account"
         figures = mapping_of(must(account, "account"), kind, "body")
         held = _rows(must(positions, "positions"), "position")
-        by_kind: dict[str, list[Mapping[str, Any]]] = {wire.FILL_ACTIVITY: [], wire.FEE_ACTIVITY: []}
+        fills: list[Mapping[str, Any]] = []
+        fees: list[Mapping[str, Any]] = []
+        others: list[Mapping[str, Any]] = []
         for row in activities:
-            by_kind.setdefault(text_of(row, "activity", "activity_type"), []).append(row)
-        executions = await self._executions(by_kind[wire.FILL_ACTIVITY], since_ns)
+            word = text_of(row, "activity", "activity_type")
+            (fills if word == wire.FILL_ACTIVITY else fees if word in wire.CHARGE_ACTIVITIES else others).append(row)
+        executions = await self._executions(fills, since_ns)
         blocked = [figures.get(name) for name in ("trading_blocked", "account_blocked", "trade_suspended_by_user")]
         flags = [flag for flag in blocked if isinstance(flag, bool)]
         level = decimal_or_none(figures, kind, "options_trading_level")
@@ -152,8 +156,19 @@ class Gateway:
             tuple(sorted(map(order_from, orders), key=lambda o: (o.created_ns, o.broker_order_id))),
             executions,
             since_ns,
-            fees=tuple(sorted(map(fee_from, by_kind[wire.FEE_ACTIVITY]), key=lambda fee: fee.activity_id)),
+            fees=tuple(sorted(map(fee_from, fees), key=lambda fee: fee.activity_id)),
+            settlements=self._settlements(others),
         )
+
+    def _settlements(self, rows: list[Mapping[str, Any]]) -> tuple[BrokerSettlement, ...]:
+        """Activities without an order, sorted by id. An unreadable one is counted: it is evidence, and no money."""
+        out = []
+        for row in rows:
+            try:
+                out.append(settlement_from(row))
+            except MalformedError as error:
+                self.rejections.add(error)
+        return tuple(sorted(out, key=lambda settlement: settlement.activity_id))
 
     async def _open_orders(self) -> list[Any]:
         query = {"status": "open", "nested": "true", "limit": str(wire.ORDER_PAGE_LIMIT), "direction": "asc"}
@@ -162,10 +177,10 @@ class Gateway:
             raise TransientError(f"open orders: {len(rows)} fill the page, there may be more")
         return rows
 
-    async def _activities(self, kind: str, since_ns: int) -> list[Mapping[str, Any]]:
-        """Activities of a kind after ``since_ns``, oldest first, through all pages."""
+    async def _activities(self, kinds: Sequence[str], since_ns: int) -> list[Mapping[str, Any]]:
+        """Activities of some kinds after ``since_ns``, oldest first, through all pages."""
         query = {
-            "activity_types": kind,
+            "activity_types": ",".join(kinds),
             "after": rfc3339_text(since_ns),
             "direction": "asc",
             "page_size": str(wire.ACTIVITY_PAGE_LIMIT),
@@ -173,7 +188,7 @@ class Gateway:
         found: dict[str, Mapping[str, Any]] = {}
         for _ in range(_MAX_PAGES):
             page = _rows(must(await self._rest.trading("GET", wire.ACTIVITIES_PATH, query), "activities"), "activity")
-            ours = [row for row in page if text_of(row, "activity", "activity_type") == kind]
+            ours = [row for row in page if text_of(row, "activity", "activity_type") in kinds]
             fresh = {text_of(row, "activity", "id"): row for row in ours}
             known = len(found)
             found.update(fresh)
@@ -213,20 +228,45 @@ class Gateway:
         return order
 
 
-def order_body(request: SendOrder) -> dict[str, str]:
-    """The JSON of an order: exact numbers as text, a day order, never extended hours."""
-    body = {
-        "symbol": request.symbol,
+def order_body(request: SendOrder) -> dict[str, Any]:
+    """The JSON of an order: exact numbers as text, a day order, never extended hours.
+
+    A structure is bought as its name says, or with every leg reversed at the negated net price: Alpaca's net limit is
+    positive for a debit and negative for a credit, whichever way the legs go. Shares carry no position intent.
+
+    Raises:
+        ProtocolError: a structure of one leg, which is an order in that leg's own symbol.
+    """
+    body: dict[str, Any] = {
         "qty": str(request.contracts),
-        "side": request.side.value,
         "type": "market" if request.limit_usd is None else "limit",
         "time_in_force": "day",
         "client_order_id": request.client_order_id,
-        "position_intent": wire.position_intent(request.side, request.opening),
     }
-    if request.limit_usd is not None:
-        body["limit_price"] = format(request.limit_usd, "f")
+    limit_usd = request.limit_usd
+    if is_structure(request.symbol):
+        body |= {"order_class": MLEG, "legs": _legs_body(request)}
+        # Subtracted, so that an even price does not become a negative zero.
+        limit_usd = limit_usd if limit_usd is None or request.side is Side.BUY else ZERO - limit_usd
+    else:
+        body |= {"symbol": request.symbol, "side": request.side.value}
+        if is_option(request.symbol):
+            body["position_intent"] = wire.position_intent(request.side, request.opening)
+    if limit_usd is not None:
+        body["limit_price"] = format(limit_usd, "f")
     return body
+
+
+def _legs_body(request: SendOrder) -> list[dict[str, str]]:
+    legs = legs_of(request.symbol)
+    if not 2 <= len(legs) <= MAX_LEGS:
+        raise ProtocolError(f"order {request.client_order_id}: {request.symbol} has {len(legs)} legs")
+    rows = []
+    for leg in legs:
+        side = leg.side if request.side is Side.BUY else leg.side.opposite
+        intent = wire.position_intent(side, request.opening)
+        rows.append({"symbol": leg.symbol, "ratio_qty": str(leg.ratio), "side": side.value, "position_intent": intent})
+    return rows
 
 
 def fees_since_ns(fills_since_ns: int) -> int:

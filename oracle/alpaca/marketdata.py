@@ -17,7 +17,7 @@ from oracle.alpaca.rejections import Rejections
 from oracle.alpaca.rest import RestClient, must
 from oracle.alpaca.translate import bar_from, chain_listed, contract_from, option_touch
 from oracle.core.errors import TransientError
-from oracle.core.messages import Bar, ChainListed, ListedContract
+from oracle.core.marketdata import Bar, ChainListed, ListedContract
 
 _MAX_PAGES = 2000
 MINUTE_NS = 60_000_000_000

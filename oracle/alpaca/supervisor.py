@@ -11,7 +11,7 @@ import msgspec
 
 from oracle.alpaca.failures import POLICIES, Failure, Kind, backoff_ns
 from oracle.core.errors import ProtocolError
-from oracle.core.messages import FeedChanged
+from oracle.core.marketdata import FeedChanged
 from oracle.core.sessions import SessionTable
 from oracle.core.vocabulary import Feed, FeedState
 

@@ -1,7 +1,8 @@
 """The trade-update feed: changes and executions of the account's orders.
 
-Inputs: raw JSON messages. Outputs: OrderReported and ExecutionReported to the sink. Invariant: an update that cannot be
-read is told as a new LIVE, so that the account is read; ``received`` counts it (docs/pacing.md, rule 1).
+Inputs: raw JSON messages. Outputs: OrderReported, ExecutionReported and StructureExecuted to the sink. Invariant: an
+update that cannot be read is told as a new LIVE, so that the account is read; ``received`` counts it (docs/pacing.md,
+rule 1).
 """
 
 from typing import Any

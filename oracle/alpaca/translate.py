@@ -25,22 +25,22 @@ from oracle.alpaca.fields import (
 )
 from oracle.core.errors import InvariantError, RemoteError
 from oracle.core.instruments import is_option, parse_occ
-from oracle.core.messages import (
-    Bar,
+from oracle.core.marketdata import Bar, ChainListed, ListedContract, Quote, TradingStatus, UpdatedBar
+from oracle.core.message import Message
+from oracle.core.reports import (
     BrokerFee,
+    BrokerLeg,
     BrokerOrder,
-    ChainListed,
+    BrokerSettlement,
     ExecutionReported,
-    ListedContract,
-    Message,
     OrderReported,
-    Quote,
-    TradingStatus,
-    UpdatedBar,
+    StructureExecuted,
 )
+from oracle.core.structures import OrderLeg, structure_name
 from oracle.core.vocabulary import BrokerEvent, Side
 
 _CUT = 40
+MLEG = "mleg"
 
 
 # ------------------------------------------------------------------------------------------------------ market data
@@ -145,7 +145,11 @@ def chain_listed(underlying: str, date: str, contracts: list[ListedContract]) ->
 
 
 def order_from(raw: Raw) -> BrokerOrder:
-    """An order from REST or the stream. A notional order has no quantity: then it is what has been filled."""
+    """An order from REST or the stream. A notional order has no quantity: then it is what has been filled.
+
+    A multi-leg order is told as the purchase of the structure that its legs are, which is how the vendor prices it. One
+    whose legs are no structure of ours (with an equity leg, say) keeps an empty symbol.
+    """
     kind = "order"
     done = decimal_or_none(raw, kind, "filled_qty")
     filled = Decimal(0) if done is None else done
@@ -155,11 +159,13 @@ def order_from(raw: Raw) -> BrokerOrder:
     symbol = raw.get("symbol")
     if filled < 0 or (qty is not None and qty < 0):
         raise MalformedError(kind, "qty", "negative")
+    legs = _legs_from(raw, qty)
+    name = symbol if isinstance(symbol, str) else ""
     return BrokerOrder(
         text_of(raw, kind, "client_order_id"),
         symbol_of(raw, kind, "id"),
-        symbol if isinstance(symbol, str) else "",
-        side_of(raw.get("side")),
+        _structure_of(legs) if legs else name,
+        Side.BUY if legs else side_of(raw.get("side")),
         order_class if isinstance(order_class, str) else "",
         filled if qty is None else qty,
         filled,
@@ -168,7 +174,47 @@ def order_from(raw: Raw) -> BrokerOrder:
         order_type if isinstance(order_type, str) else "",
         text_of(raw, kind, "status"),
         instant_ns(raw.get("created_at"), kind, "created_at"),
+        legs,
     )
+
+
+def _legs_from(raw: Raw, qty: Decimal | None) -> tuple[BrokerLeg, ...]:
+    """The legs of a multi-leg order, sorted by symbol; none of any other order."""
+    rows = raw.get("legs")
+    if raw.get("order_class") != MLEG or not isinstance(rows, list):
+        return ()
+    return tuple(sorted((_leg_from(row, qty) for row in rows), key=lambda leg: leg.symbol))
+
+
+def _leg_from(row: object, units: Decimal | None) -> BrokerLeg:
+    kind = "leg"
+    raw = mapping_of(row, kind, "row")
+    side = side_of(raw.get("side"))
+    if side is None:
+        raise MalformedError(kind, "side", "neither buy nor sell")
+    filled = decimal_or_none(raw, kind, "filled_qty")
+    ratio = decimal_or_none(raw, kind, "ratio_qty")
+    if ratio is None and units is not None and units > 0:
+        ratio = decimal_of(raw, kind, "qty") / units
+    if ratio is None or ratio < 1 or ratio != int(ratio):
+        raise MalformedError(kind, "ratio_qty", f"{ratio} is not a ratio")
+    if filled is not None and filled < 0:
+        raise MalformedError(kind, "filled_qty", "negative")
+    return BrokerLeg(
+        symbol_of(raw, kind, "id"),
+        symbol_of(raw, kind, "symbol"),
+        side,
+        int(ratio),
+        Decimal(0) if filled is None else filled,
+        decimal_or_none(raw, kind, "filled_avg_price"),
+    )
+
+
+def _structure_of(legs: tuple[BrokerLeg, ...]) -> str:
+    try:
+        return structure_name(OrderLeg(leg.symbol, leg.side, leg.ratio) for leg in legs)
+    except (InvariantError, RemoteError):
+        return ""
 
 
 def order_reported(order: BrokerOrder, at_ns: int) -> OrderReported:
@@ -180,8 +226,8 @@ def order_reported(order: BrokerOrder, at_ns: int) -> OrderReported:
 def trade_update(data: object) -> tuple[list[Message], list[MalformedError]]:
     """An update of the trading stream as a report of the order and its executions, and what could not be read.
 
-    A multi-leg fill gives one execution for each leg, under the parent order. An unreadable execution does not lose
-    the order's report; its filled quantity then tells that something is missing.
+    A multi-leg fill gives the executions of all its legs, under the parent order, as one message. An unreadable
+    execution does not lose the order's report; its filled quantity then tells that something is missing.
 
     Raises:
         MalformedError: the order itself cannot be read.
@@ -201,14 +247,26 @@ def trade_update(data: object) -> tuple[list[Message], list[MalformedError]]:
     messages: list[Message] = [OrderReported(event, order, at_ns, text)]
     problems: list[MalformedError] = []
     if event in (BrokerEvent.FILL, BrokerEvent.PARTIAL_FILL):
-        legs = raw.get("legs")
-        parts = legs if isinstance(legs, list) and legs else [raw]
-        for part in parts:
+        together: list[ExecutionReported] = []
+        for part in _parts(raw, order):
             try:
-                messages.append(_execution(part, parent, order, at_ns))
+                together.append(_execution(part, parent, order, at_ns))
             except MalformedError as error:
                 problems.append(error)
+        if together:
+            messages.append(StructureExecuted(tuple(together)) if order.order_class == MLEG else together[0])
     return messages, problems
+
+
+def _parts(raw: Raw, order: BrokerOrder) -> list[object]:
+    """The objects that tell an execution each: the update itself, or its legs. A multi-leg fill without any tells none.
+
+    Its own price and quantity are those of whole units, which nothing is booked by.
+    """
+    if order.order_class != MLEG:
+        return [raw]
+    legs = raw.get("legs")
+    return list(legs) if isinstance(legs, list) and legs else [None]
 
 
 def _execution(part: object, parent: Raw, order: BrokerOrder, at_ns: int) -> ExecutionReported:
@@ -243,10 +301,12 @@ def _leg(parent: Raw, order_id: object, symbol: object) -> Raw | None:
 
 
 def fee_from(raw: Raw) -> BrokerFee:
-    """A FEE activity. Its net amount is negative when it was charged; it names no order."""
+    """A fee, dividend, interest or tax. Its net amount is negative when it was charged; it names no order."""
     kind = "fee"
     symbol = raw.get("symbol")
-    text = raw.get("description")
+    word, text = raw.get("activity_type"), raw.get("description")
+    if isinstance(word, str) and word != wire.FEE_ACTIVITY:
+        text = f"{word} {text if isinstance(text, str) else ''}".rstrip()
     return BrokerFee(
         text_of(raw, kind, "id"),
         symbol if isinstance(symbol, str) else "",
@@ -281,3 +341,20 @@ def fill_from(raw: Raw, orders: Mapping[str, BrokerOrder]) -> ExecutionReported:
         )
     except InvariantError as error:
         raise MalformedError(kind, "qty", str(error)) from None
+
+
+def settlement_from(raw: Raw) -> BrokerSettlement:
+    """An activity that no order caused: contracts that ended, shares or cash that came, or any other movement."""
+    kind = "settlement"
+    qty, cash = decimal_or_none(raw, kind, "qty"), decimal_or_none(raw, kind, "net_amount")
+    symbol, day, text = raw.get("symbol"), raw.get("date"), raw.get("description")
+    return BrokerSettlement(
+        symbol_of(raw, kind, "id"),
+        symbol_of(raw, kind, "activity_type"),
+        symbol if isinstance(symbol, str) else "",
+        Decimal(0) if qty is None else qty,
+        decimal_or_none(raw, kind, "price"),
+        Decimal(0) if cash is None else cash,
+        day if isinstance(day, str) else "",
+        text if isinstance(text, str) else "",
+    )

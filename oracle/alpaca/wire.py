@@ -28,6 +28,18 @@ ACCOUNT_PATH = "/v2/account"
 POSITIONS_PATH = "/v2/positions"
 ACTIVITIES_PATH = "/v2/account/activities"
 FILL_ACTIVITY, FEE_ACTIVITY = "FILL", "FEE"
+OPTION_ACTIVITIES = ("OPASN", "OPCSH", "OPEXC", "OPEXP", "OPTRD")
+"""Contracts that ended and the shares or the cash that they became."""
+CHARGE_ACTIVITIES = (
+    FEE_ACTIVITY, "CFEE", "CIL", "DIV", "DIVCGL", "DIVCGS", "DIVNRA", "DIVROC", "DIVTXEX", "DIVWH", "INT", "PTC", "WH",
+)  # fmt: skip
+"""What the account is charged or paid for what it holds: fees, dividends, interest, taxes. Booked to the cent."""
+OTHER_ACTIVITIES = (
+    "ACATC", "ACATS", "CSD", "CSW", "EXTRD", "FXTRD", "INTPNL", "JNLC", "JNLS", "MA", "MEM", "NC", "OCT", "REORG",
+    "SPIN", "SPLIT", "SWP", "VOF",
+)  # fmt: skip
+"""What else moves cash or shares without an order: read so that a difference has a name."""
+NON_TRADE_ACTIVITIES = (*CHARGE_ACTIVITIES, *OPTION_ACTIVITIES, *OTHER_ACTIVITIES)
 CLOCK_PATH = "/v2/clock"
 CALENDAR_PATH = "/v2/calendar"
 CONTRACTS_PATH = "/v2/options/contracts"

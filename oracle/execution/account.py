@@ -9,14 +9,15 @@ the reads that succeed leave no moment uncovered, from the last session or what 
 from collections.abc import Iterable, Sequence
 
 from oracle.core.bus import HandlerTable
+from oracle.core.instruments import is_option
+from oracle.core.marketdata import FeedChanged
+from oracle.core.message import Message
 from oracle.core.messages import (
-    AccountReported,
-    FeedChanged,
     ForeignExecution,
-    Message,
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
+    PositionSettled,
     ReadAccount,
     SessionClosed,
     SessionOpened,
@@ -25,8 +26,10 @@ from oracle.core.messages import (
     TimerFired,
 )
 from oracle.core.ports import Context
+from oracle.core.reports import AccountReported
 from oracle.core.sessions import MINUTE_NS, NS
-from oracle.core.vocabulary import Feed, FeedState, OrderState, Purpose
+from oracle.core.vocabulary import Ending, Feed, FeedState, OrderState, Purpose
+from oracle.execution.endings import is_over
 from oracle.execution.orders import TERMINAL, commanded_ns
 
 READ_TIMER = "account:read"
@@ -35,6 +38,8 @@ EVERY_S = 30
 AFTER_ORDER_S = 6
 RETRY_S = 10
 BEFORE_OPEN_NS = 5 * MINUTE_NS
+# What has expired and is not settled is looked at this often outside the session.
+EXPIRED_NS = 5 * MINUTE_NS
 # Fills are read this far back, so that one that came late to the broker's records is still seen.
 OVERLAP_NS = 10 * MINUTE_NS
 
@@ -63,6 +68,7 @@ class AccountReader:
             (OrderAdvanced, self.on_order_advanced),
             (OrderClosed, self.on_order_closed),
             (ForeignExecution, self.on_foreign_execution),
+            (PositionSettled, self.on_position_settled),
             (AccountReported, self.on_report),
             (TimerFired, self.on_timer),
         )
@@ -112,6 +118,10 @@ class AccountReader:
         """Positions show what it did."""
         return self._look_soon(context)
 
+    def on_position_settled(self, settled: PositionSettled, context: Context) -> Iterable[Message]:
+        """The broker sold by itself: cash has changed. What a report showed needs no other."""
+        return self._look_soon(context) if settled.ending is Ending.SOLD_OUT else ()
+
     def on_report(self, report: AccountReported, context: Context) -> Iterable[Message]:
         """Plan the next look."""
         self._pending = False
@@ -145,6 +155,8 @@ class AccountReader:
         soon_ns = context.at_ns + self._every_ns
         if context.in_session or context.session is None:
             return soon_ns
+        if any(is_option(symbol) and is_over(context.table, symbol, context.at_ns) for symbol in context.ledger.held):
+            return max(soon_ns, context.at_ns + EXPIRED_NS)
         return max(soon_ns, context.session.open_ns - BEFORE_OPEN_NS)
 
     def _read(self, reason: str, context: Context) -> Iterable[Message]:

@@ -1,7 +1,7 @@
 """The execution actor: turns risk's commands into order attempts, walks their ladders and books executions.
 
 Inputs: SubmitOrder, CancelOrder, the broker's reports and answers, its own timers. Outputs: SendOrder, SendCancel,
-LookUpOrder, ReadAccount, OrderAdvanced, OrderFilled, OrderClosed, ForeignExecution, timers.
+LookUpOrder, ReadAccount, OrderAdvanced, OrderFilled, OrderClosed, PositionSettled, ForeignExecution, timers.
 Invariants: at most one attempt of an order can be alive; a new one leaves only when every earlier one is settled; an
 execution is booked once; every order ends with exactly one OrderClosed; a ladder is never left.
 """
@@ -9,31 +9,35 @@ execution is booked once; every order ends with exactly one OrderClosed; a ladde
 from collections.abc import Iterable, Sequence
 
 from oracle.core.bus import HandlerTable
+from oracle.core.marketdata import FeedChanged
+from oracle.core.message import Message
 from oracle.core.messages import (
-    AccountReported,
     CancelOrder,
-    CancelReturned,
-    ExecutionReported,
-    FeedChanged,
     ForeignExecution,
     LookUpOrder,
-    LookUpReturned,
-    Message,
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
-    OrderReported,
+    PositionSettled,
     ReadAccount,
     SetTimer,
     SubmitOrder,
-    SubmitReturned,
     TimerFired,
 )
-from oracle.core.money import ZERO
 from oracle.core.ports import Context
+from oracle.core.reports import (
+    AccountReported,
+    CancelReturned,
+    ExecutionReported,
+    LookUpReturned,
+    OrderReported,
+    StructureExecuted,
+    SubmitReturned,
+)
 from oracle.core.sessions import MINUTE_NS
 from oracle.core.vocabulary import Feed, FeedState, OrderState, Outcome, Purpose
-from oracle.execution.orders import HELD, TERMINAL, Attempt, OrderEvent, commanded_ns
+from oracle.execution.booking import Booking, legs_of_end, together
+from oracle.execution.orders import HELD, TERMINAL, OrderEvent, commanded_ns
 from oracle.execution.outcomes import Doubt, Verdict, delay_s, event_of_status, resolve
 from oracle.execution.works import LOOK_TIMER, STEP_TIMER, DeskSettings, Work, Works
 
@@ -44,9 +48,8 @@ class Desk:
     """The execution actor."""
 
     def __init__(self, settings: DeskSettings) -> None:
-        self._settings = settings
         self._works = Works(settings)
-        self._booked: set[str] = set()
+        self._booking = Booking(self._works, settings)
         self._restored = False
         # The first news of this process: whatever an earlier one sent had left before.
         self._born_ns: int | None = None
@@ -61,6 +64,7 @@ class Desk:
             (LookUpReturned, self.on_look_up_returned),
             (OrderReported, self.on_order_reported),
             (ExecutionReported, self.on_execution_reported),
+            (StructureExecuted, self.on_structure_executed),
             (AccountReported, self.on_account_reported),
             (FeedChanged, self.on_feed_changed),
             (TimerFired, self.on_timer),
@@ -73,6 +77,7 @@ class Desk:
         fills: Sequence[OrderFilled],
         ended: Sequence[OrderClosed],
         foreign: Sequence[ForeignExecution] = (),
+        settled: Sequence[PositionSettled] = (),
     ) -> None:
         """Rebuild orders from stored facts, each list in order of commit.
 
@@ -82,22 +87,24 @@ class Desk:
         for order in orders:
             give_up = RESTARTED if order.purpose is Purpose.ENTRY else None
             self._works.orders[order.order_id] = Work(order, give_up=give_up)
-        booked: dict[str, int] = {}
+        done: dict[str, dict[str, int]] = {}
         broker_ids: dict[str, str] = {}
         for fill in fills:
-            self._booked.add(fill.execution_id)
-            booked[fill.client_order_id] = booked.get(fill.client_order_id, 0) + fill.contracts
+            self._booking.seen.add(fill.execution_id)
+            legs = done.setdefault(fill.client_order_id, {})
+            legs[fill.symbol] = legs.get(fill.symbol, 0) + fill.contracts
             if fill.broker_order_id:
                 self._works.learn(fill.broker_order_id, fill.client_order_id)
                 broker_ids[fill.client_order_id] = fill.broker_order_id
-        self._booked.update(execution.execution_id for execution in foreign)
+        self._booking.seen.update(execution.execution_id for execution in foreign)
+        self._booking.seen.update(name for settlement in settled for name in settlement.covers)
         for step in advanced:
             work = self._works.orders[step.order_id]
             known = self._works.by_client(step.client_order_id)
             if known is None:
                 work.step = step.step
                 attempt = self._works.add(work, commanded_ns(work.order))
-                attempt.booked = booked.get(step.client_order_id, 0)
+                attempt.done = done.get(step.client_order_id, {})
                 attempt.broker_order_id = broker_ids.get(step.client_order_id, "")
                 work.filled += attempt.booked
             else:
@@ -171,6 +178,7 @@ class Desk:
         doubt = Doubt(attempt.doubt_ns, attempt.resent, wanted)
         verdict = resolve(answer, attempt.command, attempt.sent_ns, doubt, at_ns)
         if verdict in (Verdict.ADOPT, Verdict.MISMATCH) and answer.order is not None:
+            attempt.told_legs = legs_of_end(attempt, answer.order)
             out = self._works.told(work, attempt, answer.order, event_of_status(answer.order.status), at_ns)
             return out or self._works.push_cancel_again(work, attempt, at_ns)
         if verdict is Verdict.RESEND:
@@ -199,51 +207,20 @@ class Desk:
         What exceeds the order is told as foreign: entries stop until the account shows whether it was real. What
         exceeds only the broker's own count waits: the account's next report brings it again, with the count of then.
         """
-        if execution.execution_id in self._booked:
-            return ()
-        known = self._works.find(execution.order)
-        contracts = int(execution.qty)
-        ours = (
-            known is not None
-            and contracts == execution.qty
-            and (execution.symbol, execution.side) == (known[1].command.symbol, known[1].command.side)
-            and known[1].booked + contracts <= known[1].command.contracts
-        )
-        if known is not None and ours:
-            count = max(known[1].told_filled, int(execution.order.filled_qty))
-            if 0 < count < known[1].booked + contracts:
-                return (LookUpOrder(known[1].client_order_id),)
-        self._booked.add(execution.execution_id)
-        if known is None or not ours:
-            return (
-                ForeignExecution(
-                    execution.execution_id,
-                    execution.order.client_order_id,
-                    execution.symbol,
-                    execution.side,
-                    execution.qty,
-                    execution.price_usd,
-                ),
-            )
-        work, attempt = known
-        attempt.booked += contracts
-        work.filled += contracts
-        self._works.note(attempt, execution.order)
-        whole = attempt.booked >= attempt.command.contracts
-        event = OrderEvent.FILL if whole else OrderEvent.PARTIAL_FILL
-        fill = self._fill(work, attempt, execution, contracts)
-        return (fill, *self._works.event(work, attempt, event, context.at_ns))
+        return self._booking.book([(execution,)], context)
+
+    def on_structure_executed(self, executed: StructureExecuted, context: Context) -> Iterable[Message]:
+        """Book what was executed of all legs together, in one turn."""
+        return self._booking.book([executed.legs], context)
 
     def on_account_reported(self, report: AccountReported, context: Context) -> Iterable[Message]:
         """Book executions that the stream did not tell, and adopt open orders that were in doubt.
 
         A failed read says nothing; nor does an order's absence from the open ones: it may have filled.
         """
-        out: list[Message] = []
         if report.text:
-            return out
-        for execution in report.fills:
-            out += self.on_execution_reported(execution, context)
+            return []
+        out = self._booking.book(together(report.fills), context)
         for order in report.open_orders:
             known = self._works.by_client(order.client_order_id)
             if known is not None and known[1].state in (OrderState.SENT, OrderState.UNKNOWN):
@@ -310,6 +287,8 @@ class Desk:
             elif attempt.state in TERMINAL:
                 why = f"executions of {attempt.client_order_id} are missing"
                 out.append(ReadAccount(attempt.sent_ns - MINUTE_NS, why))
+                if not attempt.balanced:
+                    out.append(LookUpOrder(attempt.client_order_id))  # what does the broker count of each leg?
                 out.append(self._works.look_in(work, delay_s(attempt.looks), at_ns))
             else:
                 if attempt.state is OrderState.SENT:
@@ -317,21 +296,3 @@ class Desk:
                 out.append(LookUpOrder(attempt.client_order_id))
                 out.append(self._works.look_again(work, attempt, at_ns))
         return out
-
-    def _fill(self, work: Work, attempt: Attempt, execution: ExecutionReported, contracts: int) -> OrderFilled:
-        return OrderFilled(
-            execution_id=execution.execution_id,
-            order_id=work.order.order_id,
-            client_order_id=attempt.client_order_id,
-            broker_order_id=execution.order.broker_order_id,
-            trade_id=work.order.trade_id,
-            strategy=work.order.strategy,
-            symbol=execution.symbol,
-            side=execution.side,
-            purpose=work.order.purpose,
-            contracts=contracts,
-            price_usd=execution.price_usd,
-            fees_broker_usd=ZERO,
-            fees_modelled_usd=self._settings.fee_modelled_usd * contracts,
-            at_ns=execution.at_ns,
-        )

@@ -8,8 +8,10 @@ from collections.abc import Iterable
 
 from oracle.core.bus import HandlerTable
 from oracle.core.control import AdoptOrder
-from oracle.core.messages import AccountReported, Message, OperatorRequested, SendCancel
+from oracle.core.message import Message
+from oracle.core.messages import OperatorRequested, SendCancel
 from oracle.core.ports import Context
+from oracle.core.reports import AccountReported
 
 
 class ForeignOrders:

@@ -6,7 +6,7 @@ pairs that we caused ourselves raise. Executions are counted by the desk; states
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -14,7 +14,8 @@ from typing import Final
 from oracle.core.errors import ProtocolError
 from oracle.core.messages import SendOrder, SubmitOrder
 from oracle.core.sessions import NS
-from oracle.core.vocabulary import OrderState
+from oracle.core.structures import legs_of
+from oracle.core.vocabulary import OrderState, Side
 
 
 class OrderEvent(StrEnum):
@@ -173,10 +174,11 @@ def commanded_ns(order: SubmitOrder) -> int:
 
 @dataclass(slots=True)
 class Attempt:
-    """One client order id's life. ``told_filled`` is the broker's cumulative count, ``booked`` ours by executions.
+    """One client order id's life. ``told_filled`` is the broker's count of units, ``done`` ours by executions.
 
-    ``doubt_ns`` is since when the fate is unknown, ``cancel_ns`` when a cancel was last asked for. An attempt of
-    before a restart has the earliest moment at which it can have been sent.
+    ``done`` counts contracts (or shares) of each leg by symbol. ``told_legs`` is the same as the broker's answer to a
+    look-up tells it of an order that is over. ``doubt_ns`` is since when the fate is unknown, ``cancel_ns`` when a
+    cancel was last asked for. An attempt of before a restart has the earliest moment at which it can have been sent.
     """
 
     command: SendOrder
@@ -185,8 +187,10 @@ class Attempt:
     sent_ns: int
     state: OrderState = OrderState.INTENT
     broker_order_id: str = ""
-    booked: int = 0
+    leg_ids: set[str] = field(default_factory=set)
+    done: dict[str, int] = field(default_factory=dict)
     told_filled: int = 0
+    told_legs: dict[str, int] | None = None
     text: str = ""
     cancel_wanted: bool = False
     resend_due: bool = False
@@ -201,11 +205,45 @@ class Attempt:
         return self.command.client_order_id
 
     @property
+    def booked(self) -> int:
+        """Whole units that our executions make up: the leg with the fewest counts."""
+        return min(self.done.get(leg.symbol, 0) // leg.ratio for leg in legs_of(self.command.symbol))
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every leg has as many executions as the others; always so for a single leg."""
+        units = self.booked
+        return all(self.done.get(leg.symbol, 0) == units * leg.ratio for leg in legs_of(self.command.symbol))
+
+    @property
     def left(self) -> int:
-        """Contracts that may still fill under this id."""
+        """Units that may still fill under this id."""
         return 0 if self.settled else max(self.command.contracts - self.booked, 0)
 
     @property
     def settled(self) -> bool:
-        """Whether it is over and every execution that the broker counts is booked."""
-        return self.state in TERMINAL and self.booked >= self.told_filled
+        """Whether it is over and every execution that the broker counts is booked.
+
+        Legs that differ mean that executions are missing, unless the broker itself counts the legs just as we do.
+        """
+        if self.state not in TERMINAL:
+            return False
+        return (self.booked >= self.told_filled and self.balanced) or self.torn
+
+    @property
+    def torn(self) -> bool:
+        """Whether the broker, asked after the order's end, counts the very legs that we have, uneven as they are."""
+        return self.told_legs is not None and not self.balanced and self.told_legs == self.done
+
+    def units_with(self, symbol: str, side: Side, contracts: int) -> int | None:
+        """Units that the broker must have filled once these contracts are booked too; None: they cannot be its own."""
+        for leg in legs_of(self.command.symbol):
+            ours = leg.side if self.command.side is Side.BUY else leg.side.opposite
+            if leg.symbol == symbol and ours is side:
+                units = -(-(self.done.get(symbol, 0) + contracts) // leg.ratio)
+                return units if units <= self.command.contracts else None
+        return None
+
+    def book(self, symbol: str, contracts: int) -> None:
+        """Count an execution."""
+        self.done[symbol] = self.done.get(symbol, 0) + contracts

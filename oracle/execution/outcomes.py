@@ -6,15 +6,19 @@ under the same client order id, and at most once (alpaca.md section 5).
 """
 
 from collections.abc import Mapping
+from decimal import Decimal
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
 import msgspec
 
-from oracle.core.messages import BrokerOrder, LookUpReturned, SendOrder
+from oracle.core.messages import SendOrder
+from oracle.core.money import ZERO
+from oracle.core.reports import BrokerOrder, LookUpReturned
 from oracle.core.sessions import NS
-from oracle.core.vocabulary import Outcome
+from oracle.core.structures import OrderLeg, is_structure, legs_of, structure_name
+from oracle.core.vocabulary import Outcome, Side
 from oracle.execution.orders import OrderEvent
 
 # A look-up soon, then ever later, and never rarer than the last figure.
@@ -79,16 +83,31 @@ def event_of_status(status: str) -> OrderEvent:
 
 def mismatch(sent: SendOrder, sent_ns: int, found: BrokerOrder) -> str:
     """Compare the broker's order with the command; empty when every field agrees."""
+    symbol, side, limit_usd = as_traded(sent)
     pairs = (
-        ("symbol", sent.symbol, found.symbol),
-        ("side", sent.side, found.side),
+        ("symbol", symbol, found.symbol),
+        ("side", side, found.side),
         ("qty", sent.contracts, found.qty),
-        ("limit", sent.limit_usd, found.limit_price_usd),
+        ("limit", limit_usd, found.limit_price_usd),
     )
     wrong = [f"{name} {theirs} instead of {ours}" for name, ours, theirs in pairs if ours != theirs]
     if found.created_ns < sent_ns - CLOCK_SLACK_NS:
         wrong.append(f"created {(sent_ns - found.created_ns) // NS} s before it was sent")
     return "; ".join(wrong)
+
+
+def as_traded(sent: SendOrder) -> tuple[str, Side, Decimal | None]:
+    """Symbol, side and limit under which the broker tells of a command.
+
+    It knows no sale of a structure: the legs are all reversed then and bought at the negated net price.
+    """
+    if not is_structure(sent.symbol):
+        return sent.symbol, sent.side, sent.limit_usd
+    if sent.side is Side.BUY:
+        return structure_name(legs_of(sent.symbol)), sent.side, sent.limit_usd
+    reversed_legs = (OrderLeg(leg.symbol, leg.side.opposite, leg.ratio) for leg in legs_of(sent.symbol))
+    # Subtracted, so that an even price does not become a negative zero.
+    return structure_name(reversed_legs), Side.BUY, None if sent.limit_usd is None else ZERO - sent.limit_usd
 
 
 def resolve(answer: LookUpReturned, sent: SendOrder, sent_ns: int, doubt: Doubt, at_ns: int) -> Verdict:

@@ -1,39 +1,49 @@
 """Compare our books with the broker's account. A pure difference, and the actor that reports it.
 
-Inputs: the ledger's view, what is known of our orders, AccountReported. Outputs: Reconciled, with named differences.
-Invariants: nothing here ever proposes an order; a failed read is no agreement; a fill that the same report brings is
-counted before comparing, so that a report can never be newer than the books it is compared with.
+Inputs: the ledger's view, what is known of our orders, AccountReported. Outputs: PositionSettled for what has ended,
+Reconciled with named differences. Invariants: nothing here ever proposes an order; a failed read is no agreement; a
+fill or an ending that the same report brings is counted before comparing, so that a report can never be newer than the
+books it is compared with.
 """
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from decimal import Decimal
 from enum import StrEnum
+from itertools import combinations
 
 import msgspec
 
 from oracle.core.bus import HandlerTable
-from oracle.core.instruments import multiplier
+from oracle.core.instruments import is_option, multiplier
+from oracle.core.message import Message
 from oracle.core.messages import (
     ADOPTED,
-    AccountReported,
-    ExecutionReported,
     ForeignExecution,
     LedgerSeeded,
-    Message,
     OrderAdvanced,
     OrderFilled,
+    PositionSettled,
+    ReadAccount,
     Reconciled,
     SessionOpened,
 )
 from oracle.core.money import CENT, ZERO
 from oracle.core.ports import Context, LedgerView
+from oracle.core.reports import AccountReported, BrokerSettlement
 from oracle.core.sessions import MINUTE_NS, NS
+from oracle.core.vocabulary import Ending
+from oracle.execution.endings import is_over, sold_out
 from oracle.execution.orders import HELD, TERMINAL
+from oracle.execution.settlements import SETTLEMENT_KINDS, Settlements, gone_contracts
 
 # An order that was acknowledged or ended this recently may look different in a report that was read meanwhile.
 SETTLE_NS = 5 * NS
 # Ended orders and booked fills are kept this long for comparison.
 KEEP_NS = 7 * 24 * 60 * MINUTE_NS
+# So many movements of cash are searched for those that explain a difference.
+MAX_MOVED = 10
+# A signed change of one symbol at a price, as the ledger books it.
+Change = tuple[str, Decimal, Decimal]
 
 
 class Case(StrEnum):
@@ -48,6 +58,8 @@ class Case(StrEnum):
     ORDER_MISSING = "order_missing"
     FILL_FOREIGN = "fill_foreign"
     FILL_NOT_REPORTED = "fill_not_reported"
+    SETTLEMENT_PENDING = "settlement_pending"
+    CASH_MOVED = "cash_moved"
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -86,28 +98,43 @@ def is_outdated(ours: OurOrders, report: AccountReported) -> bool:
     return any(at_ns > report.at_ns - SETTLE_NS and e not in told for e, at_ns in ours.booked.items())
 
 
-def reconcile(ledger: LedgerView, ours: OurOrders, report: AccountReported) -> tuple[Difference, ...]:
+def reconcile(
+    ledger: LedgerView,
+    ours: OurOrders,
+    report: AccountReported,
+    settled: Sequence[PositionSettled] = (),
+    over: Callable[[str], bool] = lambda _symbol: False,
+) -> tuple[Difference, ...]:
     """List every difference between our books and a report; empty is agreement.
 
     Cash is compared to the cent, and only while no order is working: a fill between the broker's two answers would
     make an honest report disagree with itself.
+
+    Args:
+        ledger: the books, without what this report brings.
+        ours: what is known of our orders.
+        report: the account.
+        settled: what the same report has shown to have ended; it counts before comparing, as its fills do.
+        over: whether a contract's last session has closed.
     """
     if report.text or report.cash_usd is None:
         return (Difference(Case.REPORT_FAILED, report.text or "cash is unknown"),)
     if not ledger.seeded:
         return (Difference(Case.NOT_SEEDED, "the opening cash is not known"),)
+    covered = {name for row in settled for name in row.covers}
     coming = [fill for fill in report.fills if fill.execution_id not in ours.booked]
     # What the desk refused to book as more than was ordered counts only if positions show it.
     own = [f for f in coming if ours.knows(f.order.client_order_id) and f.execution_id not in ours.foreign]
     out = [
         Difference(Case.FILL_FOREIGN, f"{f.execution_id}: {f.side.value} {f.qty} {f.symbol} at {f.price_usd} USD")
         for f in coming
-        if not ours.knows(f.order.client_order_id) and f.execution_id not in ours.foreign
+        if not ours.knows(f.order.client_order_id) and f.execution_id not in (ours.foreign | covered)
     ]
-    out += _positions(ledger, own, report)
-    cash = ledger.cash_usd - sum((f.side.sign * f.qty * f.price_usd * multiplier(f.symbol) for f in own), ZERO)
+    changes = [(f.symbol, f.side.sign * f.qty, f.price_usd) for f in own] + list(_settlements(ledger, settled))
+    out += _positions(ledger, changes, report, over)
+    cash = ledger.cash_usd - sum((qty * price_usd * multiplier(symbol) for symbol, qty, price_usd in changes), ZERO)
     if not (ours.held or ours.doubtful) and abs(report.cash_usd - cash) >= CENT:
-        out.append(Difference(Case.CASH, f"{report.cash_usd} USD at the broker, {cash} USD by the ledger"))
+        out.append(_cash(report.cash_usd, cash, report.settlements))
     out += _orders(ours, report)
     reported = {fill.execution_id for fill in report.fills}
     for execution_id, at_ns in ours.booked.items():
@@ -116,19 +143,44 @@ def reconcile(ledger: LedgerView, ours: OurOrders, report: AccountReported) -> t
     return tuple(out)
 
 
-def _positions(ledger: LedgerView, own: Iterable[ExecutionReported], report: AccountReported) -> list[Difference]:
+def _settlements(ledger: LedgerView, settled: Iterable[PositionSettled]) -> Iterator[Change]:
+    for row in settled:
+        yield row.symbol, Decimal(-row.contracts if ledger.position(row.symbol) > 0 else row.contracts), row.price_usd
+        if row.share_price_usd is not None:
+            yield row.shares_symbol, Decimal(row.shares), row.share_price_usd
+
+
+def _positions(
+    ledger: LedgerView, changes: Iterable[Change], report: AccountReported, over: Callable[[str], bool]
+) -> list[Difference]:
     expected = {position.symbol: Decimal(position.qty) for position in ledger.positions()}
-    for fill in own:
-        expected[fill.symbol] = expected.get(fill.symbol, ZERO) + fill.side.sign * fill.qty
+    for symbol, qty, _ in changes:
+        expected[symbol] = expected.get(symbol, ZERO) + qty
     broker = {position.symbol: position.qty for position in report.positions}
-    return [
-        Difference(
-            Case.POSITION,
-            f"{symbol}: {broker.get(symbol, ZERO)} at the broker, {expected.get(symbol, ZERO)} by the ledger",
-        )
-        for symbol in sorted(expected.keys() | broker.keys())
-        if broker.get(symbol, ZERO) != expected.get(symbol, ZERO)
-    ]
+    out = []
+    for symbol in sorted(expected.keys() | broker.keys()):
+        theirs, ours = broker.get(symbol, ZERO), expected.get(symbol, ZERO)
+        if theirs == ours:
+            continue
+        text = f"{symbol}: {theirs} at the broker, {ours} by the ledger"
+        if is_option(symbol) and over(symbol) and abs(theirs) < abs(ours):
+            how = "it has expired and neither shares, cash nor activities tell yet how it ended"
+            out.append(Difference(Case.SETTLEMENT_PENDING, f"{text}; {how}"))
+        else:
+            out.append(Difference(Case.POSITION, text))
+    return out
+
+
+def _cash(theirs: Decimal, ours: Decimal, activities: Iterable[BrokerSettlement]) -> Difference:
+    """A difference of cash, named by the movements among the activities that explain it where some do."""
+    text = f"{theirs} USD at the broker, {ours} USD by the ledger"
+    moved = [a for a in activities if a.kind not in SETTLEMENT_KINDS and a.cash_usd != 0][-MAX_MOVED:]
+    for count in range(1, len(moved) + 1):
+        for some in combinations(moved, count):
+            if abs(sum((a.cash_usd for a in some), ZERO) - (theirs - ours)) < CENT:
+                names = ", ".join(f"{a.kind} of {a.date}: {a.cash_usd} USD {a.text}".strip() for a in some)
+                return Difference(Case.CASH_MOVED, f"{text}; not in the books: {names}")
+    return Difference(Case.CASH, text)
 
 
 def _orders(ours: OurOrders, report: AccountReported) -> list[Difference]:
@@ -159,6 +211,7 @@ class Reconciler:
         self._booked: dict[str, int] = {}
         self._foreign: set[str] = set()
         self._seeding: AccountReported | None = None
+        self._settlements = Settlements()
 
     def handlers(self) -> HandlerTable:
         """What this actor listens to."""
@@ -166,13 +219,18 @@ class Reconciler:
             (OrderAdvanced, self.on_order_advanced),
             (OrderFilled, self.on_order_filled),
             (ForeignExecution, self.on_foreign_execution),
+            (PositionSettled, self.on_position_settled),
             (AccountReported, self.on_account_reported),
             (LedgerSeeded, self.on_ledger_seeded),
             (SessionOpened, self.on_session_opened),
         )
 
     def restore(
-        self, advanced: Iterable[OrderAdvanced], fills: Iterable[OrderFilled], foreign: Iterable[ForeignExecution]
+        self,
+        advanced: Iterable[OrderAdvanced],
+        fills: Iterable[OrderFilled],
+        foreign: Iterable[ForeignExecution],
+        settled: Sequence[PositionSettled] = (),
     ) -> None:
         """Rebuild from stored facts, each list in order of commit. What had not ended is doubtful until looked up."""
         for step in advanced:
@@ -182,6 +240,9 @@ class Reconciler:
         for fill in fills:
             self._note(fill)
         self._foreign.update(execution.execution_id for execution in foreign)
+        self._settlements.restore(settled)
+        for row in settled:
+            self._note_sold(row)
 
     def on_order_advanced(self, step: OrderAdvanced, context: Context) -> Iterable[Message]:
         """Follow which attempts the broker holds."""
@@ -203,16 +264,39 @@ class Reconciler:
         self._foreign.add(execution.execution_id)
         return ()
 
+    def on_position_settled(self, settled: PositionSettled, _context: Context) -> Iterable[Message]:
+        """Remember the broker's own executions that ended part of a trade: they are in the books like fills."""
+        self._note_sold(settled)
+        return ()
+
+    def _note_sold(self, settled: PositionSettled) -> None:
+        if settled.ending is Ending.SOLD_OUT:
+            self._booked.update(dict.fromkeys(settled.covers, settled.at_ns))
+
     def on_account_reported(self, report: AccountReported, context: Context) -> Iterable[Message]:
-        """Compare, and say what differs. A report older than our last fill says nothing; the next one will."""
+        """Settle what has ended, compare, and say what differs.
+
+        A report older than our last fill says nothing; the next one will. One that brings fills settles nothing else:
+        the trades that they belong to are not in the books yet.
+        """
         if not context.ledger.seeded and not report.text:
             self._seeding = report  # this very report seeds the ledger, later in this turn
             return ()
         ours = OurOrders(self._held, self._doubtful, self._ended, self._booked, self._foreign)
         if is_outdated(ours, report):
             return ()
-        differences = reconcile(context.ledger, ours, report)
-        return (Reconciled(context.at_ns, "account report", tuple(map(str, differences))),)
+        coming = [f for f in report.fills if f.execution_id not in ours.booked and f.execution_id not in ours.foreign]
+        sold, _ = sold_out((f for f in coming if not ours.knows(f.order.client_order_id)), context, ZERO)
+        ended: list[PositionSettled] = []
+        again: list[Message] = []
+        if not report.text and not coming:
+            ended = self._settlements.settle(report, context, comparable=not (ours.held or ours.doubtful))
+        elif not report.text and gone_contracts(report, context):
+            again = [ReadAccount(report.fills_since_ns, "what has ended is told apart once these fills are booked")]
+        differences = reconcile(
+            context.ledger, ours, report, [*sold, *ended], lambda symbol: is_over(context.table, symbol, report.at_ns)
+        )
+        return (*ended, *again, Reconciled(context.at_ns, "account report", tuple(map(str, differences))))
 
     def on_ledger_seeded(self, _seed: LedgerSeeded, context: Context) -> Iterable[Message]:
         """Compare the report that seeded the ledger."""

@@ -11,17 +11,9 @@ from decimal import Decimal
 
 import msgspec
 
-from oracle.core.messages import (
-    BrokerOrder,
-    ClearTimer,
-    Message,
-    OrderAdvanced,
-    OrderClosed,
-    SendCancel,
-    SendOrder,
-    SetTimer,
-    SubmitOrder,
-)
+from oracle.core.message import Message
+from oracle.core.messages import ClearTimer, OrderAdvanced, OrderClosed, SendCancel, SendOrder, SetTimer, SubmitOrder
+from oracle.core.reports import BrokerOrder, ExecutionReported
 from oracle.core.sessions import NS
 from oracle.core.vocabulary import OrderState, Purpose
 from oracle.execution.orders import HELD, TERMINAL, Attempt, OrderEvent, advance
@@ -33,6 +25,7 @@ LOOK_TIMER = "desk:look:"
 MAX_CLOSED = 10_000
 WINDOW_OVER = "window"
 REPLACED = "replaced at the broker"
+TORN = "the broker filled its legs unevenly"
 # How long a cancel may go without its confirmation before it is looked up and asked for again.
 CANCEL_CONFIRM_S = 2.0
 # How long an ended order waits for executions that the broker counts before the account is read for them.
@@ -58,7 +51,7 @@ class Work:
 
 
 class DeskSettings(msgspec.Struct, frozen=True):
-    """``fee_modelled_usd`` per contract and side; ``silence_s`` until a quiet order is looked up."""
+    """``fee_modelled_usd`` per option contract and side; ``silence_s`` until a quiet order is looked up."""
 
     fee_modelled_usd: Decimal
     silence_s: float = 8.0
@@ -85,11 +78,20 @@ class Works:
         client_id = order.client_order_id or self._client_of.get(order.broker_order_id, "")
         return self._by_client.get(client_id)
 
+    def owner(self, execution: ExecutionReported) -> tuple[Work, Attempt] | None:
+        """Find the attempt that an execution is of; one of a leg may be told under the leg's own ids."""
+        order = execution.order
+        return self.find(order) or self._by_client.get(self._client_of.get(order.broker_order_id, ""))
+
     def note(self, attempt: Attempt, order: BrokerOrder) -> None:
-        """Take over the broker's id."""
-        if order.broker_order_id:
+        """Take over the broker's id, and those of the legs."""
+        if order.broker_order_id and order.client_order_id in ("", attempt.client_order_id):
             attempt.broker_order_id = order.broker_order_id
             self.learn(order.broker_order_id, attempt.client_order_id)
+        for leg in order.legs:
+            if leg.broker_order_id:
+                self.learn(leg.broker_order_id, attempt.client_order_id)
+                attempt.leg_ids.add(leg.broker_order_id)
 
     def learn(self, broker_order_id: str, client_order_id: str) -> None:
         """Remember whose order a broker's id is; activities name no other."""
@@ -135,6 +137,8 @@ class Works:
         """Cancel what should not live, wait for what is not settled, else send the rest or close."""
         out: list[Message] = []
         open_attempts = [attempt for attempt in work.attempts if not attempt.settled]
+        if any(attempt.torn for attempt in work.attempts):
+            work.give_up = work.give_up or TORN  # nothing is sent on top of a structure that is not whole
         for attempt in open_attempts:
             # A late fill of an earlier attempt can make this one too large; an order that is over may live no more.
             too_large = work.filled + attempt.left > work.order.contracts
@@ -276,7 +280,8 @@ class Works:
     def _forget(self, order_id: str) -> None:
         for attempt in self.orders.pop(order_id).attempts:
             self._by_client.pop(attempt.client_order_id)
-            self._client_of.pop(attempt.broker_order_id, None)
+            for broker_id in (attempt.broker_order_id, *attempt.leg_ids):
+                self._client_of.pop(broker_id, None)
 
     def _advanced(self, work: Work, attempt: Attempt, before: OrderState) -> OrderAdvanced:
         return OrderAdvanced(

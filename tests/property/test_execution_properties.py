@@ -11,23 +11,25 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oracle.core.marketdata import FeedChanged
 from oracle.core.messages import (
-    AccountReported,
-    BrokerPosition,
     CancelOrder,
-    CancelReturned,
-    ExecutionReported,
-    FeedChanged,
     LookUpOrder,
-    LookUpReturned,
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
-    OrderReported,
     ReadAccount,
     SendCancel,
     SendOrder,
     SubmitOrder,
+)
+from oracle.core.reports import (
+    AccountReported,
+    BrokerPosition,
+    CancelReturned,
+    ExecutionReported,
+    LookUpReturned,
+    OrderReported,
     SubmitReturned,
 )
 from oracle.core.vocabulary import BrokerEvent, Feed, FeedState, OrderState, Outcome, Purpose, Side

@@ -9,16 +9,8 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oracle.core.messages import (
-    IntentApproved,
-    IntentRefused,
-    Leg,
-    OrderClosed,
-    OrderFilled,
-    SendOrder,
-    SubmitOrder,
-    SubmitReturned,
-)
+from oracle.core.messages import IntentApproved, IntentRefused, Leg, OrderClosed, OrderFilled, SendOrder, SubmitOrder
+from oracle.core.reports import SubmitReturned
 from oracle.core.vocabulary import Outcome, Purpose, Side
 from oracle.risk.ladder import TickRule, build_ladder
 from oracle.risk.limits import BOUNDS, LadderSettings, RiskLimits

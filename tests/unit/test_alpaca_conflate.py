@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from oracle.alpaca.conflate import Conflator
 from oracle.alpaca.fields import MalformedError
 from oracle.core.instruments import OptionContract, Right
-from oracle.core.messages import ChainListed, ChainQuotes, ListedContract, Message, Quote
+from oracle.core.marketdata import ChainListed, ChainQuotes, ListedContract, Quote
+from oracle.core.message import Message
 
 NS = 1_000_000_000
 T0 = 1_767_623_400 * NS

@@ -21,7 +21,7 @@ from oracle.alpaca.feeds import denied_text
 from oracle.alpaca.ratebudget import MINUTE_NS, RateBudget
 from oracle.alpaca.streams import OptionConnection, StockConnection, TradingConnection, failure_of, websocket_params
 from oracle.core.errors import ProtocolError, RemoteError
-from oracle.core.messages import Bar
+from oracle.core.marketdata import Bar
 
 NS = 1_000_000_000
 T0 = 1_767_623_400 * NS

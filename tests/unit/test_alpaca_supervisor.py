@@ -19,7 +19,7 @@ from oracle.alpaca.supervisor import (
     WaitUntil,
 )
 from oracle.core.errors import ProtocolError
-from oracle.core.messages import FeedChanged
+from oracle.core.marketdata import FeedChanged
 from oracle.core.sessions import MINUTE_NS, NS, Session, SessionTable
 from oracle.core.vocabulary import Feed, FeedState
 

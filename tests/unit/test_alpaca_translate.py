@@ -24,7 +24,7 @@ from oracle.alpaca.translate import (
     status_from,
     trade_update,
 )
-from oracle.core.messages import ExecutionReported, OrderReported
+from oracle.core.reports import ExecutionReported, OrderReported, StructureExecuted
 from oracle.core.vocabulary import BrokerEvent, Side
 
 NS = 1_000_000_000
@@ -71,9 +71,10 @@ MLEG: dict[str, Any] = {
         "side": "",
         "order_class": "mleg",
         "qty": "2",
+        "limit_price": "-0.55",
         "legs": [
-            {**ORDER, "id": "leg-a", "symbol": LEG_A, "side": "sell", "client_order_id": "auto-1"},
-            {**ORDER, "id": "leg-b", "symbol": LEG_B, "side": "buy", "client_order_id": "auto-2"},
+            {**ORDER, "id": "leg-b", "symbol": LEG_B, "side": "buy", "client_order_id": "auto-2", "ratio_qty": "1"},
+            {**ORDER, "id": "leg-a", "symbol": LEG_A, "side": "sell", "client_order_id": "auto-1", "ratio_qty": "1"},
         ],
     },
     "legs": [
@@ -214,10 +215,13 @@ class TestOrders:
         )
         assert execution.at_ns == 1_767_623_462 * NS + NS // 2
 
-    def test_a_multi_leg_fill_is_one_execution_for_each_leg(self) -> None:
+    def test_a_multi_leg_fill_is_one_message_with_an_execution_for_each_leg(self) -> None:
         messages, problems = trade_update(MLEG)
         assert problems == []
-        executions = [m for m in messages if isinstance(m, ExecutionReported)]
+        assert [type(m) for m in messages] == [OrderReported, StructureExecuted]
+        executed = messages[1]
+        assert isinstance(executed, StructureExecuted)
+        executions = executed.legs
         assert [(e.execution_id, e.symbol, e.side, e.price_usd) for e in executions] == [
             ("x-a", LEG_A, Side.SELL, Decimal("1.10")),
             ("x-b", LEG_B, Side.BUY, Decimal("0.55")),
@@ -228,8 +232,17 @@ class TestOrders:
         raw = copy.deepcopy(MLEG)
         del raw["legs"][0]["execution_id"]
         messages, problems = trade_update(raw)
-        assert [type(m) for m in messages] == [OrderReported, ExecutionReported]
+        assert [type(m) for m in messages] == [OrderReported, StructureExecuted]
+        executed = messages[1]
+        assert isinstance(executed, StructureExecuted)
+        assert [leg.execution_id for leg in executed.legs] == ["x-b"]
         assert [p.reason for p in problems] == ["execution.execution_id"]
+
+    @pytest.mark.parametrize("legs", [None, [], "all"])
+    def test_a_multi_leg_fill_without_its_legs_is_never_booked_by_its_net_price(self, legs: object) -> None:
+        messages, problems = trade_update({**MLEG, "execution_id": "whole", "legs": legs})
+        assert [type(m) for m in messages] == [OrderReported]
+        assert [p.reason for p in problems] == ["execution.legs"]
 
     @pytest.mark.parametrize("word", ["calculated", "restated", "order_replace_rejected", "brand_new", ""])
     def test_unknown_events_are_kept_with_their_word(self, word: str) -> None:

@@ -7,7 +7,9 @@ from oracle.core.engine import Engine, Turn
 from oracle.core.equity import EquityKeeper, Marks
 from oracle.core.ledger import Ledger
 from oracle.core.market import MarketState
-from oracle.core.messages import ChainReadFailed, FeedChanged, Message, OrderClosed, Quote, ReadAccount
+from oracle.core.marketdata import ChainReadFailed, FeedChanged, Quote
+from oracle.core.message import Message
+from oracle.core.messages import OrderClosed, ReadAccount
 from oracle.core.ports import Context
 from oracle.core.sessions import MINUTE_NS, NS
 from oracle.core.vocabulary import Feed, FeedState, Purpose

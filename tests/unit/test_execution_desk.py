@@ -5,24 +5,20 @@ from typing import Any
 
 import pytest
 
+from oracle.core.marketdata import FeedChanged
 from oracle.core.messages import (
-    BrokerOrder,
     CancelOrder,
-    CancelReturned,
-    FeedChanged,
     ForeignExecution,
     LadderStep,
     LookUpOrder,
-    LookUpReturned,
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
-    OrderReported,
     ReadAccount,
     SendCancel,
     SendOrder,
-    SubmitReturned,
 )
+from oracle.core.reports import BrokerOrder, CancelReturned, LookUpReturned, OrderReported, SubmitReturned
 from oracle.core.sessions import NS
 from oracle.core.vocabulary import BrokerEvent, Feed, FeedState, OrderState, OrderType, Outcome, Purpose, Side
 from oracle.execution import works

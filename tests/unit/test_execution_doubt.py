@@ -5,20 +5,18 @@ from typing import Any
 
 import pytest
 
+from oracle.core.marketdata import FeedChanged
 from oracle.core.messages import (
     CancelOrder,
-    CancelReturned,
-    FeedChanged,
     LadderStep,
     LookUpOrder,
-    LookUpReturned,
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
     SendCancel,
     SendOrder,
-    SubmitReturned,
 )
+from oracle.core.reports import CancelReturned, LookUpReturned, SubmitReturned
 from oracle.core.sessions import NS
 from oracle.core.vocabulary import BrokerEvent, Feed, FeedState, OrderState, OrderType, Outcome, Purpose, Side
 from oracle.execution.outcomes import NOT_FOUND_S

@@ -3,7 +3,9 @@
 from decimal import Decimal
 
 from oracle.core.control import AdoptOrder, Ask, Halt
-from oracle.core.messages import BrokerOrder, Message, OperatorRequested, SendCancel, SendOrder
+from oracle.core.message import Message
+from oracle.core.messages import OperatorRequested, SendCancel, SendOrder
+from oracle.core.reports import BrokerOrder
 from oracle.core.vocabulary import Side
 from oracle.execution.foreign import ForeignOrders
 from tests.unit.builders import CALL, House, account, broker_order

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from oracle.core.messages import LookUpReturned, SendOrder
+from oracle.core.messages import SendOrder
+from oracle.core.reports import LookUpReturned
 from oracle.core.sessions import NS
 from oracle.core.vocabulary import Outcome, Side
 from oracle.execution.orders import OrderEvent

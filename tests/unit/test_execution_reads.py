@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from oracle.core.messages import ReadAccount, SendOrder, SubmitReturned
+from oracle.core.messages import ReadAccount, SendOrder
+from oracle.core.reports import SubmitReturned
 from oracle.core.sessions import NS
 from oracle.core.vocabulary import Outcome
 from oracle.execution.account import EVERY_S, OVERLAP_NS, AccountReader

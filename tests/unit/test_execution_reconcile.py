@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from oracle.core.ledger import Ledger
-from oracle.core.messages import Effect, OrderReported, Reconciled, SendOrder, SessionOpened, SubmitReturned
+from oracle.core.messages import Effect, Reconciled, SendOrder, SessionOpened
+from oracle.core.reports import OrderReported, SubmitReturned
 from oracle.core.sessions import NS
 from oracle.core.vocabulary import BrokerEvent, Outcome, Side
 from oracle.execution.reconcile import KEEP_NS, OurOrders, Reconciler, reconcile

@@ -2,13 +2,12 @@
 
 from typing import Any
 
+from oracle.core.marketdata import FeedChanged
 from oracle.core.messages import (
-    FeedChanged,
     ForeignExecution,
     LadderStep,
     LedgerSeeded,
     LookUpOrder,
-    LookUpReturned,
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
@@ -17,8 +16,8 @@ from oracle.core.messages import (
     SendCancel,
     SendOrder,
     SubmitOrder,
-    SubmitReturned,
 )
+from oracle.core.reports import LookUpReturned, SubmitReturned
 from oracle.core.sessions import NS
 from oracle.core.vocabulary import BrokerEvent, Feed, FeedState, OrderState, OrderType, Outcome, Purpose, Side
 from oracle.execution.account import OVERLAP_NS, AccountReader

@@ -9,11 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from oracle.core.marketdata import FeedChanged
 from oracle.core.messages import (
-    BrokerFee,
-    BrokerPosition,
     FeeCharged,
-    FeedChanged,
     IntentApproved,
     IntentRefused,
     LookUpOrder,
@@ -24,6 +22,7 @@ from oracle.core.messages import (
     SendOrder,
     SessionClosed,
 )
+from oracle.core.reports import BrokerFee, BrokerPosition
 from oracle.core.sessions import NS
 from oracle.core.vocabulary import Feed, FeedState, OrderState
 from oracle.execution.account import EVERY_S, RETRY_S, AccountReader
