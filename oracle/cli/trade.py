@@ -104,6 +104,22 @@ def _is_wanted(verdict: dict[str, Any], yes: bool) -> bool:
     return typer.confirm(f"send it: buy {verdict['decision']['contracts']} {verdict['contract']}?", default=False)
 
 
+def _legs(console: "Console", verdict: dict[str, Any]) -> None:
+    """A structure's legs, its net price and what one unit of it can come to at the worst price."""
+    legs, outcome = verdict.get("legs", []), verdict.get("prospects")
+    if len(legs) > 1:
+        for leg in legs:
+            ratio = f"{leg['ratio']} " if leg["ratio"] > 1 else ""
+            delta = "unknown" if leg["delta"] is None else f"{leg['delta']:.2f}"
+            quote = f"{leg['bid_usd']} x {leg['ask_usd']}"
+            console.print(f"      {leg['side']} {ratio}{leg['symbol']}, {quote}, delta {delta}", markup=False)
+    if outcome is None or outcome["max_loss_usd"] is None:
+        return
+    gain = "unbounded" if outcome["max_gain_usd"] is None else f"{outcome['max_gain_usd']} USD"
+    levels = f"; breaks even at {' and '.join(outcome['break_evens'])}" if outcome["break_evens"] else ""
+    console.print(f"    a unit: max loss {outcome['max_loss_usd']} USD, max gain {gain}{levels}", markup=False)
+
+
 def _picture(console: "Console", verdict: dict[str, Any]) -> None:
     """One underlying: why not, or what, at what size and what it may cost."""
     if verdict["verdict"] != "intent":
@@ -114,9 +130,15 @@ def _picture(console: "Console", verdict: dict[str, Any]) -> None:
     decision, plan = verdict["decision"], verdict["exit_plan"]
     console.print(f"  {verdict['symbol']}: {verdict['reason']}", style="bold", markup=False)
     quote = f"{verdict['bid_usd']} x {verdict['ask_usd']}"
-    console.print(f"    {verdict['side']} {verdict['contract']}, quoted {quote}, confidence {verdict['confidence']:g}")
-    target = plan["target_fraction"]
-    ends = f"stop -{plan['stop_fraction']:.0%}" + ("" if target is None else f", target +{target:.0%}")
+    console.print(
+        f"    {verdict['side']} {verdict['contract']}, quoted {quote}, confidence {verdict['confidence']:g}",
+        markup=False,
+    )
+    _legs(console, verdict)
+    target, delta = plan["target_fraction"], plan.get("short_delta_stop")
+    of_what = " of the credit" if verdict["ask_usd"] is not None and verdict["ask_usd"].startswith("-") else ""
+    ends = f"stop -{plan['stop_fraction']:.0%}" + ("" if target is None else f", target +{target:.0%}") + of_what
+    ends += "" if delta is None else f", a short leg's delta at {delta:g}"
     console.print(f"    exits: {ends}", markup=False)
     if decision["approved"]:
         console.print(

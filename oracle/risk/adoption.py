@@ -2,11 +2,10 @@
 
 Inputs: executions that are not ours, the broker's position, the ledger's view. Outputs: an ``Adoption`` that the gate
 turns into orders that are over, or a reason in words. Invariants: pure; nothing is adopted that does not explain the
-broker's position to the last contract; what is held afterwards is long, listed and has an exit plan.
+broker's position to the last contract; what is held afterwards is covered, listed and has an exit plan.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
@@ -15,10 +14,9 @@ import msgspec
 from oracle.core.control import AdoptPosition
 from oracle.core.errors import RemoteError
 from oracle.core.instruments import CONTRACT_MULTIPLIER, OptionContract, multiplier, parse_occ
+from oracle.core.message import Message
 from oracle.core.messages import (
     ADOPTED,
-    AccountReported,
-    BrokerPosition,
     CashCorrected,
     ExitPlan,
     ExitTriggered,
@@ -27,85 +25,54 @@ from oracle.core.messages import (
     IntentApproved,
     LadderStep,
     Leg,
-    Message,
     OperatorRequested,
     OrderClosed,
     OrderFilled,
     PositionAdopted,
     SubmitOrder,
 )
-from oracle.core.money import CENT, MICROS, ZERO
+from oracle.core.money import CENT, ZERO
 from oracle.core.ports import Context, TradeView
-from oracle.core.sessions import MINUTE_NS
+from oracle.core.structures import is_structure, legs_of, payoff
 from oracle.core.vocabulary import OrderType, Purpose, Side
 from oracle.risk.book import OrderBook
-from oracle.risk.facts import listed_contract
+from oracle.risk.closing import symbols_of
+from oracle.risk.foreign import MICRO
+from oracle.risk.priced import listed_contract
+from oracle.risk.worth import held_of
 
 OPERATOR = "operator"
-MICRO = Decimal(1) / MICROS
-# An agreement covers what was heard this long before it: the account that was compared is no older.
-COVERED_NS = MINUTE_NS
-
-
-@dataclass(slots=True)
-class Foreign:
-    """Executions that are not ours and that the books do not hold yet, by the broker's id."""
-
-    unsettled: dict[str, ForeignExecution] = field(default_factory=dict)
-    _settled: set[str] = field(default_factory=set)
-    _heard_ns: dict[str, int] = field(default_factory=dict)
-
-    def heard(self, execution: ForeignExecution, at_ns: int) -> None:
-        """Remember one that is not settled. ``at_ns`` 0: before a restart."""
-        if execution.execution_id not in self._settled:
-            self.unsettled[execution.execution_id] = execution
-            self._heard_ns[execution.execution_id] = at_ns
-
-    def agreed(self, at_ns: int) -> None:
-        """Ledger and broker agree, so what was heard long enough before needs no adoption any more."""
-        self.settle([name for name in self.unsettled if self._heard_ns[name] <= at_ns - COVERED_NS])
-
-    def seeded(self, report: AccountReported | None) -> None:
-        """The opening cash holds what was heard before, and what the report told that it came from."""
-        self.settle(tuple(self.unsettled))
-        self.settle(fill.execution_id for fill in (() if report is None else report.fills))
-
-    def settle(self, execution_ids: Iterable[str]) -> None:
-        """The books hold these now."""
-        for execution_id in execution_ids:
-            self._settled.add(execution_id)
-            self.unsettled.pop(execution_id, None)
-            self._heard_ns.pop(execution_id, None)
-
-    def of(self, symbol: str) -> tuple[ForeignExecution, ...]:
-        """What is unsettled in one contract, in the order in which it was heard."""
-        return tuple(e for e in self.unsettled.values() if e.symbol == symbol)
 
 
 class Adoption(msgspec.Struct, frozen=True):
-    """One contract's adoption. ``ends`` is the trade of ours that others have closed, in whole or in part.
+    """The adoption of one contract, one structure or one leg. ``ends`` is the trade of ours that others have closed, in
+    whole or in part.
 
-    ``cash_usd``: no trade is made, this is what a round trip of others has left.
+    ``entries`` open it, ``exits`` close it again. ``cash_usd``: no trade is made, this is what a round trip of others
+    has left. ``units``: how many of a structure were opened.
     """
 
     symbol: str
     underlying: str
-    buys: tuple[ForeignExecution, ...]
-    sells: tuple[ForeignExecution, ...]
+    entries: tuple[ForeignExecution, ...]
+    exits: tuple[ForeignExecution, ...]
     plan: ExitPlan | None
     ends: TradeView | None
     cash_usd: Decimal | None = None
+    units: int | None = None
 
     @property
     def closes(self) -> bool:
-        """Whether what others sold leaves nothing of its trade open."""
-        held = sum(int(e.qty) for e in self.buys) if self.ends is None else self.ends.contracts_open
-        return sum(int(e.qty) for e in self.sells) >= held
+        """Whether what others did leaves nothing of its trade open that ours should still hold."""
+        if self.ends is not None and is_structure(self.ends.symbol):
+            return True  # what is left of it is no structure any more
+        held = sum(int(e.qty) for e in self.entries) if self.ends is None else _held(self.ends, self.symbol)
+        return sum(int(e.qty) for e in self.exits) >= abs(held)
 
     @property
     def covers(self) -> tuple[str, ...]:
         """The executions that it settles."""
-        return _ids((*self.buys, *self.sells))
+        return _ids((*self.entries, *self.exits))
 
 
 class AdoptWish(msgspec.Struct, frozen=True):
@@ -114,13 +81,6 @@ class AdoptWish(msgspec.Struct, frozen=True):
     request: OperatorRequested
     adoptions: tuple[Adoption, ...]
     equity_usd: Decimal
-
-
-def opening(request_id: str, position: BrokerPosition) -> tuple[ForeignExecution, ...]:
-    """A position of before the books as one execution at its average price, rounded to a millionth of a dollar."""
-    price = position.avg_entry_price_usd.quantize(MICRO)
-    side = Side.BUY if position.qty > 0 else Side.SELL
-    return (ForeignExecution(f"{request_id}:{position.symbol}", "", position.symbol, side, abs(position.qty), price),)
 
 
 def plan_adoption(
@@ -136,6 +96,9 @@ def plan_adoption(
     Args:
         at_broker: the position that the broker's newest report shows, signed.
     """
+    trades = [t for t in context.ledger.open_trades() if _held(t, symbol) != 0]
+    if trades and executions:
+        return _ending(symbol, executions, at_broker, trades, book, context)
     contract = _option(symbol)
     fraction = any(e.qty != int(e.qty) for e in executions)
     held = context.ledger.position(symbol)
@@ -146,7 +109,7 @@ def plan_adoption(
         left = -sum((e.side.sign * e.qty * e.price_usd for e in executions), ZERO) * multiplier(symbol)
         return Adoption(symbol, symbol, buys, sells, None, None, left.quantize(MICRO))
     if contract is None:
-        text = "only single options can be adopted, their stop is judged on option quotes"
+        text = "only options and structures of them can be adopted, their stop is judged on option quotes"
         return f"{symbol}: {text}; close it at the broker and adopt again: what is over is booked as cash"
     if fraction:
         return f"{symbol}: a fraction of a contract cannot be adopted; close it at the broker and adopt again"
@@ -155,15 +118,11 @@ def plan_adoption(
     if held + net != at_broker:
         known = f"{held} by the ledger and {net:+} by executions that are known"
         return f"{symbol}: {at_broker} at the broker, but {known}; wait for the next report and try again"
-    if any(record.order.symbol == symbol for record in book.working.values()):
+    if _is_worked(symbol, book):
         return f"{symbol}: an order of ours is working on it; wait for its end"
-    trades = [t for t in context.ledger.open_trades() if t.symbol == symbol]
-    if trades:
-        if buys or len(trades) > 1 or -net > trades[0].contracts_open:
-            return f"{symbol}: we hold a trade in it, and others did more than close it; close the rest at the broker"
-        return Adoption(symbol, contract.root, (), sells, None, trades[0])
     if held != 0 or net < 0 or not buys:
-        return f"{symbol}: neither a short position nor one without a trade can be adopted; close it at the broker"
+        text = "a short one is adopted with what covers it, by the structure's name; close it at the broker else"
+        return f"{symbol}: neither a short position nor one without a trade can be adopted; {text}"
     plan = _plan(contract, ask, context)
     if net > 0:
         if listed_contract(context.chains, contract.root, symbol) is None:
@@ -173,6 +132,73 @@ def plan_adoption(
     # A round trip that is over needs no time to be flat, but a trade has a plan.
     plan = plan or ExitPlan(None, ask.stop_fraction, None, None, None, 1, context.at_ns)
     return Adoption(symbol, contract.root, buys, sells, plan, None)
+
+
+def _ending(
+    symbol: str, executions: tuple[ForeignExecution, ...], at_broker: Decimal, trades: list[TradeView], book: OrderBook,
+    context: Context,
+) -> Adoption | str:  # fmt: skip
+    """Decide what others' executions in something that a trade of ours holds become: the end of it, or of a part."""
+    held, net = context.ledger.position(symbol), sum((e.side.sign * e.qty for e in executions), ZERO)
+    if held + net != at_broker:
+        known = f"{held} by the ledger and {net:+} by executions that are known"
+        return f"{symbol}: {at_broker} at the broker, but {known}; wait for the next report and try again"
+    if _is_worked(symbol, book):
+        return f"{symbol}: an order of ours is working on it; wait for its end"
+    ours = _held(trades[0], symbol)
+    opens = any(e.side.sign * ours > 0 or e.qty != int(e.qty) for e in executions)
+    if opens or len(trades) > 1 or abs(net) > abs(ours):
+        return f"{symbol}: we hold a trade in it, and others did more than close it; close the rest at the broker"
+    return Adoption(symbol, trades[0].underlying, (), executions, None, trades[0])
+
+
+def plan_structure(
+    name: str,
+    executions: tuple[ForeignExecution, ...],
+    at_broker: Mapping[str, Decimal],
+    ask: AdoptPosition,
+    book: OrderBook,
+    context: Context,
+) -> Adoption | str:
+    """Decide what executions in all the legs of a structure become: one trade of it, or say why they cannot."""
+    legs = legs_of(name)
+    net = dict.fromkeys((leg.symbol for leg in legs), 0)
+    for e in executions:
+        if e.qty != int(e.qty):
+            return f"{name}: a fraction of a contract cannot be adopted; close it at the broker and adopt again"
+        net[e.symbol] += e.side.sign * int(e.qty)
+    for leg in legs:
+        held = context.ledger.position(leg.symbol)
+        if held != 0 or net[leg.symbol] != at_broker.get(leg.symbol, ZERO):
+            known = f"{held} by the ledger and {net[leg.symbol]:+} by executions that are known"
+            return f"{leg.symbol}: {at_broker.get(leg.symbol, ZERO)} at the broker, but {known}; it cannot be a leg"
+        if _is_worked(leg.symbol, book):
+            return f"{leg.symbol}: an order of ours is working on it; wait for its end"
+        if any(e.side is not leg.side for e in executions if e.symbol == leg.symbol):
+            return f"{leg.symbol}: others have also closed some of it; close the rest at the broker and adopt again"
+        if listed_contract(context.chains, parse_occ(leg.symbol).root, leg.symbol) is None:
+            return (
+                f"{leg.symbol}: not among the listed contracts that are watched, so no exit could be judged; close it"
+            )
+    units = abs(net[legs[0].symbol]) // legs[0].ratio
+    if units == 0 or any(net[leg.symbol] != units * leg.signed for leg in legs):
+        return f"{name}: what is held is not a whole number of it: {', '.join(f'{q:+} {s}' for s, q in net.items())}"
+    if not payoff(legs, ZERO).covered:
+        return f"{name}: a short of it is not covered; buy it back at the broker and adopt again"
+    contract = min((parse_occ(leg.symbol) for leg in legs), key=lambda one: one.expiry)
+    plan = _plan(contract, ask, context)
+    if plan is None or plan.flat_ns <= context.at_ns:
+        return f"{name}: {ask.flat_at} New York on its last trading day is over; choose a later --flat-at"
+    neutral = msgspec.structs.replace(plan, direction=0)
+    return Adoption(name, contract.root, executions, (), neutral, None, units=units)
+
+
+def _held(trade: TradeView, symbol: str) -> int:
+    return sum(leg.qty for leg in held_of(trade) if leg.symbol == symbol)
+
+
+def _is_worked(symbol: str, book: OrderBook) -> bool:
+    return any(symbol in symbols_of(record.order) for record in book.working.values())
 
 
 def _option(symbol: str) -> OptionContract | None:
@@ -194,12 +220,16 @@ def terms(
     wish: AdoptWish, one: Adoption, ends: SubmitOrder | None, order_id: str, at_ns: int
 ) -> dict[str, Any]:  # the fields of a SubmitOrder, which only the gate may make
     """What the order says that others' executions stand for: an entry, or the exit of ``ends``."""
-    done = one.buys if ends is None else one.sells
-    contracts = sum(int(e.qty) for e in done)
-    paid_usd = sum((e.qty * e.price_usd for e in done), ZERO)
+    done = one.entries if ends is None else one.exits
+    contracts = sum(int(e.qty) for e in done) if one.units is None else one.units
+    side = done[0].side if one.units is None else Side.BUY
+    paid_usd = sum((side.sign * e.side.sign * e.qty * e.price_usd for e in done), ZERO)
     price = (paid_usd / contracts).quantize(MICRO)
     worst = ZERO if ends else paid_usd * CONTRACT_MULTIPLIER
+    most = payoff(legs_of(one.symbol), price).max_loss_usd if one.units is not None else None
+    worst = worst if most is None else most * contracts
     fraction = ZERO if one.plan is None else Decimal(repr(one.plan.stop_fraction))
+    planned = min(abs(price) * contracts * CONTRACT_MULTIPLIER * fraction, worst)
     own = f"{OPERATOR}:{wish.request.request_id}:{one.symbol}@{order_id}"
     return {
         "order_id": order_id,
@@ -210,7 +240,7 @@ def terms(
         "underlying": one.underlying,
         "purpose": Purpose.FORCED if ends else Purpose.ENTRY,
         "symbol": one.symbol,
-        "side": Side.SELL if ends else Side.BUY,
+        "side": side,
         "contracts": contracts,
         "order_type": OrderType.LIMIT,
         "ladder": (LadderStep(price, 0.0),),
@@ -218,7 +248,7 @@ def terms(
         "decision_mid_usd": None,
         "window_end_ns": at_ns,
         "exit_plan": None if ends else one.plan,
-        "planned_risk_usd": (worst * fraction).quantize(CENT, rounding=ROUND_CEILING),
+        "planned_risk_usd": planned.quantize(CENT, rounding=ROUND_CEILING),
         "worst_case_usd": worst,
         "equity_usd": wish.equity_usd,
         "reason": f"adopted by {wish.request.who}: {wish.request.why}",
@@ -241,16 +271,16 @@ def books(wish: AdoptWish, entries: Mapping[str, SubmitOrder], make: Maker, cont
         if one.ends is None:
             entry = make(wish, one, None, context)
             intent, approved = decision(wish.request, one, entry, context)
-            out.append(PositionAdopted(wish.request.request_id, intent, approved, entry, _ids(one.buys)))
-            out += past(entry, one.buys, context.at_ns)
+            out.append(PositionAdopted(wish.request.request_id, intent, approved, entry, _ids(one.entries)))
+            out += past(entry, one.entries, context.at_ns)
         else:
             entry = entries[one.ends.trade_id]
-        if one.sells:
+        if one.exits:
             leave = make(wish, one, entry, context)
             if one.closes:  # of a part it would tell a restart to sell the rest
                 out.append(ExitTriggered(entry.trade_id, OPERATOR, "sold by others", "adopted", Purpose.FORCED))
-            out.append(PositionAdopted(wish.request.request_id, None, None, leave, _ids(one.sells)))
-            out += past(leave, one.sells, context.at_ns)
+            out.append(PositionAdopted(wish.request.request_id, None, None, leave, _ids(one.exits)))
+            out += past(leave, one.exits, context.at_ns)
     return out
 
 
@@ -264,13 +294,20 @@ def decision(
     """The intent and the decision that an adopted entry has in the books: the operator's own."""
     if order.exit_plan is None or order.worst_price_usd is None:
         raise ValueError(f"order {order.order_id}: an entry without a plan or a price")
-    price = order.worst_price_usd
+    if adoption.units is None:
+        legs: tuple[Leg, ...] = (_leg(adoption.symbol, Side.BUY, 1, order.worst_price_usd, context.at_ns),)
+    else:
+        units = adoption.units
+        legs = tuple(
+            _leg(leg.symbol, leg.side, leg.ratio, _paid_usd(adoption, leg.symbol) / (units * leg.ratio), context.at_ns)
+            for leg in legs_of(adoption.symbol)
+        )
     intent = Intent(
         intent_id=order.decision_id.partition("@")[0],
         strategy=OPERATOR,
         strategy_hash="",
         underlying=adoption.underlying,
-        legs=(Leg(adoption.symbol, Side.BUY, 1, price, price, context.at_ns),),
+        legs=legs,
         exit_plan=order.exit_plan,
         confidence=1.0,
         confidence_needed=0.0,
@@ -293,6 +330,14 @@ def decision(
     return intent, approved
 
 
+def _leg(symbol: str, side: Side, ratio: int, price_usd: Decimal, at_ns: int) -> Leg:
+    return Leg(symbol, side, ratio, price_usd.quantize(MICRO), price_usd.quantize(MICRO), at_ns)
+
+
+def _paid_usd(adoption: Adoption, symbol: str) -> Decimal:
+    return sum((e.qty * e.price_usd for e in adoption.entries if e.symbol == symbol), ZERO)
+
+
 def past(order: SubmitOrder, executions: tuple[ForeignExecution, ...], at_ns: int) -> list[Message]:
     """The fills and the end of an order that others have executed. Fees are not modelled: the broker's are booked."""
     fills: list[Message] = [
@@ -303,8 +348,8 @@ def past(order: SubmitOrder, executions: tuple[ForeignExecution, ...], at_ns: in
             broker_order_id="",
             trade_id=order.trade_id,
             strategy=order.strategy,
-            symbol=order.symbol,
-            side=order.side,
+            symbol=e.symbol,
+            side=e.side,
             purpose=order.purpose,
             contracts=int(e.qty),
             price_usd=e.price_usd,

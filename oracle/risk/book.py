@@ -4,15 +4,17 @@ Inputs: orders as the gate makes them, and the desk's OrderAdvanced, OrderFilled
 Invariant: an order counts from the moment it is made, so two intents of one turn cannot use the same headroom.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from oracle.core.errors import InvariantError
 from oracle.core.instruments import CONTRACT_MULTIPLIER
 from oracle.core.messages import CancelOrder, OrderAdvanced, OrderClosed, OrderFilled, SubmitOrder, TradeOpened
 from oracle.core.money import ZERO
 from oracle.core.sessions import MINUTE_NS, NS
+from oracle.core.structures import legs_of, payoff
 from oracle.core.vocabulary import OrderState, Purpose
 from oracle.risk.stored import Stored
 
@@ -25,30 +27,46 @@ HOLD_BACK_NS = 20 * NS
 
 @dataclass(slots=True)
 class Working:
-    """An order whose end is not known yet."""
+    """An order whose end is not known yet. ``leg_fills`` counts each leg's contracts."""
 
     order: SubmitOrder
-    filled: int = 0
+    leg_fills: Counter[str] = field(default_factory=Counter)
     cancel_asked: bool = False
     holding_back_ns: int | None = None
 
     @property
+    def filled(self) -> int:
+        """Whole units that are filled."""
+        return min(self.leg_fills[leg.symbol] // leg.ratio for leg in legs_of(self.order.symbol))
+
+    @property
     def left(self) -> int:
-        """Contracts that may still fill."""
+        """Units that may still fill."""
         return max(self.order.contracts - self.filled, 0)
 
     @property
     def worst_each_usd(self) -> Decimal:
-        """Worst case of one contract still working; zero for exits."""
+        """Worst case of one unit still working; zero for exits.
+
+        Raises:
+            InvariantError: an entry's loss has no bound, which no rule lets through.
+        """
         if self.order.purpose is not Purpose.ENTRY or self.order.worst_price_usd is None:
             return ZERO
-        return self.order.worst_price_usd * CONTRACT_MULTIPLIER
+        worst = payoff(legs_of(self.order.symbol), self.order.worst_price_usd).max_loss_usd
+        if worst is None:
+            raise InvariantError(f"order {self.order.order_id} works an entry whose loss has no bound")
+        return worst
 
     @property
     def planned_each_usd(self) -> Decimal:
-        """Planned loss of one contract still working; zero for exits."""
-        plan = self.order.exit_plan
-        return ZERO if plan is None else self.worst_each_usd * Decimal(repr(plan.stop_fraction))
+        """Planned loss of one unit still working; zero for exits."""
+        plan, worst = self.order.exit_plan, self.order.worst_price_usd
+        if plan is None or self.order.purpose is not Purpose.ENTRY or worst is None:
+            return ZERO
+        prices = [abs(worst), *(abs(step.limit_usd) for step in self.order.ladder if step.limit_usd is not None)]
+        planned = max(prices) * CONTRACT_MULTIPLIER * Decimal(repr(plan.stop_fraction))
+        return min(planned, self.worst_each_usd)
 
 
 @dataclass(slots=True)
@@ -98,7 +116,7 @@ class OrderBook:
         """Shrink what may still fill."""
         record = self.working.get(fill.order_id)
         if record is not None:
-            record.filled += fill.contracts
+            record.leg_fills[fill.symbol] += fill.contracts
 
     def advanced(self, step: OrderAdvanced, at_ns: int) -> None:
         """Follow attempts: the desk's further attempts count as orders, and unknown ones are kept."""
@@ -124,9 +142,10 @@ class OrderBook:
 
     def prune(self, date: str, open_ns: int, open_trades: Iterable[str]) -> None:
         """Drop what a session does not need: intent ids carry their date, round trips count per session."""
-        keep = {record.order.trade_id for record in self.working.values()} | set(open_trades)
-        self.entries = {trade_id: order for trade_id, order in self.entries.items() if trade_id in keep}
         self.opened = [row for row in self.opened if row[0] >= open_ns]
+        keep = {record.order.trade_id for record in self.working.values()} | set(open_trades)
+        keep.update(trade_id for _, _, trade_id in self.opened)  # a restart within the session opens it once more
+        self.entries = {trade_id: order for trade_id, order in self.entries.items() if trade_id in keep}
         self.decided = {intent_id for intent_id in self.decided if f":{date}:" in intent_id}
 
     def entering(self) -> Iterator[Working]:
@@ -169,11 +188,13 @@ class OrderBook:
             self._sent_ns.popleft()
         return len(self._sent_ns)
 
-    def round_trips(self, strategy: str, since_ns: int) -> int:
-        """A strategy's trades opened since an instant, with entries that have not filled yet."""
+    def round_trips(self, strategy: str, since_ns: int, underlying: str | None = None) -> int:
+        """A strategy's trades opened since an instant, and entries not yet filled; in one underlying or all."""
         trades = {t for at_ns, s, t in self.opened if s == strategy and at_ns >= since_ns}
         trades.update(w.order.trade_id for w in self.entering() if w.order.strategy == strategy)
-        return len(trades)
+        if underlying is None:
+            return len(trades)
+        return sum(t in self.entries and self.entries[t].underlying == underlying for t in trades)
 
     def unreported_usd(self, report_ns: int) -> Decimal:
         """Premium committed since the broker's last account report; older rows are dropped once they are over."""

@@ -8,29 +8,31 @@ wanted until the trade is flat; a target is judged anew after each order; a shar
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final
 
-import msgspec
-
+from oracle.core.instruments import is_option
+from oracle.core.marketdata import Bar
+from oracle.core.message import Message
 from oracle.core.messages import (
-    AccountReported,
-    Bar,
     ClearTimer,
     ExitPlanAdvanced,
     ExitTriggered,
-    Message,
+    ExitUnjudged,
     OrderClosed,
+    PositionSettled,
     SetTimer,
     TradeClosed,
     TradeOpened,
 )
 from oracle.core.ports import Context, TradeView
+from oracle.core.reports import AccountReported
 from oracle.core.sessions import NS
+from oracle.core.structures import legs_of
 from oracle.core.vocabulary import Purpose
 from oracle.risk.book import HOLD_BACK_NS, OrderBook
+from oracle.risk.closing import LEFT_OUT, ORPHAN, closing, is_whole, judge_remains, symbols_of
 from oracle.risk.limits import LadderSettings
+from oracle.risk.orders import exit_ladder
 from oracle.risk.triggers import (
     BREAKEVEN,
     RANK,
@@ -42,55 +44,24 @@ from oracle.risk.triggers import (
     judge_level,
     judge_premium,
     judge_scale_out,
+    judge_short_delta,
     judge_time,
     scale_out_contracts,
     share_is_sold,
 )
-
-FLAT_TIMER: Final = "risk:flat:"
-RETRY_TIMER: Final = "risk:retry:"
-
-
-class ExitWish(msgspec.Struct, frozen=True):
-    """An order to make now for a trade or a share of it: a limit ladder for a target, else at the market."""
-
-    trade: TradeView
-    trigger: Trigger
-    contracts: int
-
-
-@dataclass(slots=True)
-class Watch:
-    """What is remembered of one open trade. ``wanted`` is the strongest exit that is due.
-
-    ``refused_ns``: when an exit order was refused, while no account report has been seen since; ``backoff_ns``: when
-    the next may leave once one has. ``kept``: the stop that an exit without a plan has taken the place of.
-    """
-
-    trade_id: str
-    symbol: str
-    underlying: str
-    breakeven: bool = False
-    scaled_out: bool = False
-    wanted: Trigger | None = None
-    kept: Trigger | None = None
-    order_id: str | None = None
-    next_try_ns: int = 0
-    retry_timer_ns: int = 0
-    rejections: int = 0
-    refused_ns: int | None = None
-    backoff_ns: int = 0
+from oracle.risk.watch import FLAT_TIMER, RETRY_TIMER, ExitWish, Watch
+from oracle.risk.worth import held_of, worth_of
 
 
 class Exits:
     """The watches of all open trades."""
 
-    __slots__ = ("_armed", "_book", "_by_underlying", "_max_age_ns", "_settings", "watches")
+    __slots__ = ("_armed", "_book", "_by_underlying", "_max_age_s", "_settings", "watches")
 
     def __init__(self, book: OrderBook, settings: LadderSettings, max_quote_age_s: Decimal) -> None:
         self._book = book
         self._settings = settings
-        self._max_age_ns = int(max_quote_age_s * NS)
+        self._max_age_s = max_quote_age_s
         self._by_underlying: dict[str, list[Watch]] = {}
         self._armed = True
         self.watches: dict[str, Watch] = {}
@@ -144,6 +115,9 @@ class Exits:
         for exit_ in triggered:
             watch = self.watches.get(exit_.trade_id)
             trigger = Trigger(exit_.purpose, exit_.rule, exit_.observed, exit_.limit)
+            if watch is not None:
+                watch.leaving = True
+                watch.orphaned = watch.orphaned or exit_.rule == ORPHAN
             if watch is not None and exit_.purpose is not Purpose.TARGET:
                 self._want(watch, trigger)
             elif watch is not None:
@@ -180,21 +154,68 @@ class Exits:
         if trade is None:
             return []
         out: list[Message | ExitWish] = [*self._note_scaled_out(watch, trade)]
-        quote = context.chains.option_quote(watch.symbol)
-        fresh = quote is not None and context.at_ns - min(quote.quoted_ns, quote.received_ns) <= self._max_age_ns
-        if not watch.breakeven and breakeven_due(trade, quote, fresh):
+        worth = worth_of(trade, context, self._max_age_s)
+        if not watch.breakeven and breakeven_due(trade, worth):
             watch.breakeven = True
             out.append(ExitPlanAdvanced(watch.trade_id, BREAKEVEN))
         found = (
+            self._remains(watch, trade, context),
             judge_time(trade, context.at_ns),
             None if bar is None else judge_close(trade, bar),
-            judge_premium(trade, quote, fresh, watch.breakeven),
-            judge_level(trade, spot, quote, fresh),
-            None if watch.scaled_out else judge_scale_out(trade, quote, fresh),
+            judge_premium(trade, worth, watch.breakeven),
+            self._short_delta(watch, trade, context, out),
+            judge_level(trade, spot, worth),
+            None if watch.scaled_out else judge_scale_out(trade, worth),
         )
         met = [trigger for trigger in found if trigger is not None]
         strongest = max(met, key=lambda trigger: RANK[trigger.purpose]) if met else None
+        if strongest is not None and strongest.purpose is Purpose.TARGET:
+            wish = closing(trade, context, _units(trade, strongest))
+            if wish is None or not exit_ladder(wish, trade.underlying, self._settings, context):
+                strongest = None  # no limits could be made of it
         return out + self._act(watch, trade, strongest, context)
+
+    def _remains(self, watch: Watch, trade: TradeView, context: Context) -> Trigger | None:
+        """Judge a trade that is not whole. An orphan is told once, whatever exit is wanted already."""
+        if is_whole(trade):
+            return None
+        worked = any(w.order.trade_id == trade.trade_id for w in self._book.working.values())
+        found = judge_remains(trade, watch.leaving, worked, context)
+        if found is None:
+            return None
+        if found.rule == LEFT_OUT:
+            if watch.wanted is None or watch.wanted.purpose is Purpose.TARGET:
+                watch.wanted = found  # not told: the exit that has left it out is the trade's reason
+            return None
+        if not watch.orphaned:
+            watch.orphaned, watch.wanted = True, None
+        return found
+
+    def _short_delta(
+        self, watch: Watch, trade: TradeView, context: Context, out: list[Message | ExitWish]
+    ) -> Trigger | None:
+        """Judge the short legs' deltas once a second at most: a model of the whole chain stands behind them."""
+        if trade.exit_plan.short_delta_stop is None or context.at_ns - watch.delta_ns < NS:
+            return None
+        watch.delta_ns = context.at_ns
+        shorts = [leg.symbol for leg in trade.legs if leg.qty < 0 and is_option(leg.symbol)]
+        deltas = [(symbol, context.chains.delta(symbol, context.at_ns)) for symbol in shorts]
+        for symbol, delta in deltas:
+            if delta is None and symbol not in watch.unknown_delta:
+                watch.unknown_delta.add(symbol)
+                out.append(ExitUnjudged(watch.trade_id, "short_delta", f"the delta of {symbol} is unknown"))
+        return judge_short_delta(trade, deltas)
+
+    def settled(self, settled: PositionSettled, context: Context) -> list[Message]:
+        """Give up an exit that works for a contract that is gone. More may end in this turn, so the next one judges."""
+        watch = self.watches.get(settled.trade_id)
+        if watch is None:
+            return []
+        working = [w for w in self._book.working.values() if w.order.trade_id == settled.trade_id]
+        gone = [w for w in working if settled.symbol in symbols_of(w.order)]
+        cancels = self._book.cancel(gone, f"{settled.symbol}: {settled.ending.value}")
+        watch.retry_timer_ns = 0  # this timer takes the place of one that is set
+        return [*cancels, SetTimer(RETRY_TIMER + watch.trade_id, context.at_ns + 1)]
 
     def force(self, watch: Watch, trigger: Trigger, context: Context) -> list[Message | ExitWish]:
         """Want an exit that no plan asked for, such as an operator's, and take the first step towards it."""
@@ -230,9 +251,14 @@ class Exits:
             trade = context.ledger.trade(own.trade_id)
             out += () if trade is None else self._note_scaled_out(own, trade)
         for watch in self.watches.values():
-            if watch.wanted is not None:
+            if watch.wanted is not None or (watch is own and self._is_torn(watch, context)):
                 out += self.judge(watch, context)
         return out
+
+    def _is_torn(self, watch: Watch, context: Context) -> bool:
+        """Whether a trade of an entry of ours is not whole."""
+        trade = context.ledger.trade(watch.trade_id)
+        return trade is not None and watch.trade_id in self._book.entries and not is_whole(trade)
 
     def _note_scaled_out(self, watch: Watch, trade: TradeView) -> Iterable[Message]:
         """Remember for good that the share is sold, so that no later fill or restart sells it twice."""
@@ -293,12 +319,16 @@ class Exits:
         out: list[Message | ExitWish] = []
         own = None if watch.order_id is None else self._book.working.get(watch.order_id)
         # A sell beside a working buy of the same contract would trade with ourselves or be refused: entries go first.
-        blockers = [w for w in self._book.entering() if w.order.symbol == watch.symbol]
+        blockers = list(self._book.entering())
+        if blockers:
+            symbols = {leg.symbol for leg in legs_of(watch.symbol)}.union(leg.symbol for leg in held_of(trade))
+            blockers = [w for w in blockers if not symbols.isdisjoint(symbols_of(w.order))]
         if own is None and not blockers and watch.wanted is not None and watch.wanted.purpose is Purpose.TARGET:
             watch.wanted = None  # it only waited for an entry's end: the quotes of now decide again
         if trigger is not None and trigger.purpose is Purpose.TARGET and not self._may_send(watch, context):
             trigger = None
         if trigger is not None and self._want(watch, trigger):
+            watch.leaving = True
             out.append(ExitTriggered(watch.trade_id, trigger.rule, trigger.observed, trigger.limit, trigger.purpose))
             if watch.rejections:
                 # A stronger exit does not sit out the back-off of a weaker one.
@@ -313,11 +343,11 @@ class Exits:
         blockers = [w for w in blockers if w is own or self._book.holds_back(w, context.at_ns)]
         if asked:
             out += (*asked, SetTimer(RETRY_TIMER + watch.trade_id, context.at_ns + HOLD_BACK_NS))
-        contracts = scale_out_contracts(trade) if wanted.rule == SCALE_OUT else trade.contracts_open
-        if own is not None or blockers or contracts <= 0:
+        wish = None if own is not None or blockers else closing(trade, context, _units(trade, wanted))
+        if wish is None:
             return out
         if self._may_send(watch, context):
-            out.append(ExitWish(trade, wanted, contracts))
+            out.append(ExitWish(trade, wanted, wish))
         elif context.in_session and watch.retry_timer_ns != watch.next_try_ns:
             watch.retry_timer_ns = watch.next_try_ns
             out.append(SetTimer(RETRY_TIMER + watch.trade_id, watch.next_try_ns))
@@ -326,3 +356,8 @@ class Exits:
     def _may_send(self, watch: Watch, context: Context) -> bool:
         """Whether an exit order may leave now: options trade in the session only, and exits are spaced."""
         return context.in_session and context.at_ns >= watch.next_try_ns
+
+
+def _units(trade: TradeView, trigger: Trigger) -> int:
+    """How many units an exit is for: what is left of the share to scale out, or all."""
+    return scale_out_contracts(trade) if trigger.rule == SCALE_OUT else trade.contracts_open

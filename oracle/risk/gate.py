@@ -6,29 +6,26 @@ Invariants: every intent gets exactly one answer; entries pass all rules at thei
 """
 
 from collections.abc import Iterable
-from decimal import ROUND_CEILING
 
 from oracle.core.bus import HandlerTable
+from oracle.core.control import Evaluate
 from oracle.core.errors import ProtocolError
+from oracle.core.marketdata import Bar, ChainQuotes, FeedChanged, Quote
+from oracle.core.message import Message
 from oracle.core.messages import (
-    AccountReported,
-    Bar,
-    ChainQuotes,
     DrainRequested,
     EquityMarked,
-    FeedChanged,
     ForeignExecution,
     Intent,
     IntentApproved,
     IntentRefused,
     LatchChanged,
     LedgerSeeded,
-    Message,
     OperatorRequested,
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
-    Quote,
+    PositionSettled,
     ReadAccount,
     Reconciled,
     Refusal,
@@ -40,24 +37,24 @@ from oracle.core.messages import (
     TradeEvaluated,
     TradeOpened,
 )
-from oracle.core.money import CENT, ZERO
 from oracle.core.ports import Context
-from oracle.core.sessions import NS
-from oracle.core.vocabulary import OrderType, Purpose, TradingState
-from oracle.risk import adoption, answers, pictures
+from oracle.core.reports import AccountReported
+from oracle.core.vocabulary import TradingState
+from oracle.risk import adoption, answers, orders, pictures
 from oracle.risk.adoption import OPERATOR, Adoption, AdoptWish
 from oracle.risk.book import OrderBook
-from oracle.risk.exits import FLAT_TIMER, RETRY_TIMER, Exits, ExitWish, Watch
-from oracle.risk.facts import House, Memory, assemble, money, ticks_of
+from oracle.risk.exits import Exits
+from oracle.risk.exposure import House
+from oracle.risk.facts import Memory, assemble
 from oracle.risk.halts import OF_A_STRATEGY, Halts
-from oracle.risk.ladder import build_ladder, market_ladder, total_s
 from oracle.risk.names import Names
 from oracle.risk.operator import Operator, Step
 from oracle.risk.requests import answered
 from oracle.risk.rules import broken
 from oracle.risk.sheet import RiskFacts
-from oracle.risk.sizing import Size, planned_usd, premium_usd, size
+from oracle.risk.sizing import Size, size
 from oracle.risk.stored import GateSettings, Stored
+from oracle.risk.watch import FLAT_TIMER, RETRY_TIMER, ExitWish, Watch
 
 NOTHING: tuple[Message, ...] = ()
 
@@ -91,6 +88,7 @@ class Gate:
             (OrderAdvanced, self.on_order_advanced),
             (OrderFilled, self.on_order_filled),
             (OrderClosed, self.on_order_closed),
+            (PositionSettled, self.on_position_settled),
             (EquityMarked, self.on_equity_marked),
             (LatchChanged, self.on_latch_changed),
             (SessionOpened, self.on_session_opened),
@@ -134,7 +132,9 @@ class Gate:
         if refusals or facts.equity_usd is None:
             self._decided = answers.refused(decision_id, intent, refusals, facts.equity_usd, fits)
             return (self._decided,)
-        order = self._entry_order(intent, decision_id, facts, fits, context)
+        order_id = self._names.order(intent.strategy, context.session)
+        terms = orders.entry_terms(intent, order_id, facts, fits, self._settings.ladder, context)
+        order = SubmitOrder(decision_id=decision_id, config_fingerprint=self._settings.config_fingerprint, **terms)
         book.add(order, context.at_ns)
         self._decided = answers.approved(intent, order, fits)
         return self._decided, order
@@ -145,40 +145,6 @@ class Gate:
         facts = assemble(intent, context, self._house, memory)
         fits = size(facts, self._halts.record(intent.strategy), self._settings.live)
         return facts, fits, broken(facts) + fits.refusals
-
-    def _entry_order(
-        self, intent: Intent, decision_id: str, facts: RiskFacts, fits: Size, context: Context
-    ) -> SubmitOrder:
-        leg = intent.legs[0]
-        bid, ask, planned, premium = facts.bid_usd, facts.ask_usd, planned_usd(facts), premium_usd(facts)
-        if bid is None or ask is None or planned is None or premium is None or facts.equity_usd is None:
-            raise ProtocolError(f"intent {intent.intent_id}: sized without a price or equity")
-        ticks = ticks_of(context.chains, intent.underlying, leg.symbol)
-        ladder = build_ladder(bid, ask, leg.side, ticks, self._settings.ladder)
-        order_id = self._names.order(intent.strategy, context.session)
-        return SubmitOrder(
-            order_id=order_id,
-            trade_id=order_id,
-            decision_id=decision_id,
-            strategy=intent.strategy,
-            strategy_hash=intent.strategy_hash,
-            underlying=intent.underlying,
-            purpose=Purpose.ENTRY,
-            symbol=leg.symbol,
-            side=leg.side,
-            contracts=fits.contracts,
-            order_type=OrderType.LIMIT,
-            ladder=ladder,
-            worst_price_usd=facts.worst_price_usd,
-            decision_mid_usd=leg.mid_usd,
-            window_end_ns=min(intent.valid_until_ns, context.at_ns + round(total_s(ladder) * NS)),
-            exit_plan=intent.exit_plan,
-            planned_risk_usd=(planned * fits.contracts).quantize(CENT, rounding=ROUND_CEILING),
-            worst_case_usd=premium * fits.contracts,
-            equity_usd=facts.equity_usd,
-            reason=intent.reason,
-            config_fingerprint=self._settings.config_fingerprint,
-        )
 
     # ------------------------------------------------------------------------------------------------------ exits
 
@@ -238,44 +204,13 @@ class Gate:
 
     def _exit_order(self, wish: ExitWish, context: Context) -> SubmitOrder:
         """Make the order of an exit: a ladder for a target, else a market order. No rule is asked."""
-        trade, purpose = wish.trade, wish.trigger.purpose
+        trade = wish.trade
         entry = self._book.entries.get(trade.trade_id)
         if entry is None:
             raise ProtocolError(f"trade {trade.trade_id} is open without its entry order")
-        quote = context.chains.option_quote(trade.symbol)
-        bid = None if quote is None else money(quote.bid)
-        ask = None if quote is None else money(quote.ask)
-        side = trade.side.opposite
-        ladder = market_ladder(self._settings.ladder)
-        if purpose is Purpose.TARGET:
-            if bid is None or ask is None:
-                raise ProtocolError(f"trade {trade.trade_id}: a target was judged without two sides")
-            ticks = ticks_of(context.chains, trade.underlying, trade.symbol)
-            ladder = build_ladder(bid, ask, side, ticks, self._settings.ladder)
-        equity = context.equity.equity_usd
-        order = SubmitOrder(
-            order_id=self._names.exit_order(trade.trade_id, context.session),
-            trade_id=trade.trade_id,
-            decision_id=entry.decision_id,
-            strategy=trade.strategy,
-            strategy_hash=trade.strategy_hash,
-            underlying=trade.underlying,
-            purpose=purpose,
-            symbol=trade.symbol,
-            side=side,
-            contracts=wish.contracts,
-            order_type=OrderType.LIMIT if purpose is Purpose.TARGET else OrderType.MARKET,
-            ladder=ladder,
-            worst_price_usd=ladder[-1].limit_usd,
-            decision_mid_usd=(bid + ask) / 2 if bid is not None and ask is not None and bid <= ask else None,
-            window_end_ns=context.at_ns + round(total_s(ladder) * NS),
-            exit_plan=None,
-            planned_risk_usd=ZERO,
-            worst_case_usd=ZERO,
-            equity_usd=entry.equity_usd if equity is None else equity,
-            reason=f"{wish.trigger.rule}: {wish.trigger.observed}, {wish.trigger.limit}",
-            config_fingerprint=self._settings.config_fingerprint,
-        )
+        order_id = self._names.exit_order(trade.trade_id, context.session)
+        terms = orders.exit_terms(wish, entry, order_id, self._settings.ladder, context)
+        order = SubmitOrder(config_fingerprint=self._settings.config_fingerprint, **terms)
         self._book.add(order, context.at_ns)
         self._exits.order_made(trade.trade_id, order.order_id, context.at_ns)
         return order
@@ -298,6 +233,10 @@ class Gate:
         self._book.closed(end)
         steps: list[Step] = [*self._exits.order_closed(end, context), *self._operator.on_order_closed(end, context)]
         return self._make_orders(steps, context)
+
+    def on_position_settled(self, settled: PositionSettled, context: Context) -> Iterable[Message]:
+        """Part of a trade ended without an order of ours: what works for it is given up, what is left judged anew."""
+        return self._exits.settled(settled, context)
 
     # ------------------------------------------------------------------------------------------------- the house
 
@@ -375,10 +314,16 @@ class Gate:
         for verdict in told.verdicts:
             picture = pictures.verdict(verdict)
             if isinstance(verdict, Intent) and not told.sent:
-                picture["decision"] = pictures.judgement(*self._weigh(verdict, context))
+                facts, fits, refusals = self._weigh(verdict, context)
+                picture["decision"] = pictures.judgement(facts, fits, refusals)
+                picture["prospects"] = pictures.prospects(facts, fits)
             shown.append(picture)
         ok, text = pictures.outcome(told, self._decided)
-        return (answered(told.request, context.at_ns, ok, text, {"verdicts": shown}),)
+        answer: pictures.Picture = {"verdicts": shown}
+        if isinstance(told.request.ask, Evaluate) and told.request.ask.structure:
+            halts, symbols = self._halts, [picture["symbol"] for picture in shown]
+            answer["house"] = pictures.house(context, halts.state, halts.names, symbols)
+        return (answered(told.request, context.at_ns, ok, text, answer),)
 
     def _past_order(self, wish: AdoptWish, one: Adoption, ends: SubmitOrder | None, context: Context) -> SubmitOrder:
         """The order that others' executions stand for: an entry, or the exit of ``ends``. It is over."""

@@ -1,7 +1,8 @@
-"""Limit prices from the mid to the far touch, on the option's tick. Pure.
+"""Limit prices from the mid to the far touch, on the tick. Pure.
 
 Inputs: a two-sided quote, the side, the tick rule, ``LadderSettings``. Outputs: a tuple of ``LadderStep``.
-Invariant: prices move strictly towards the far touch, never beyond it, and are positive multiples of the tick.
+Invariant: prices move strictly towards the far touch, never beyond it, and are multiples of the tick; those of a
+single contract are positive, a structure's net prices need not be.
 """
 
 from decimal import Decimal
@@ -30,19 +31,19 @@ class TickRule(msgspec.Struct, frozen=True):
 
 
 def build_ladder(
-    bid_usd: Decimal, ask_usd: Decimal, side: Side, ticks: TickRule, settings: LadderSettings
+    bid_usd: Decimal, ask_usd: Decimal, side: Side, ticks: TickRule, settings: LadderSettings, *, signed: bool = False
 ) -> tuple[LadderStep, ...]:
     """Make the steps for one order; equal prices after rounding become one step.
 
     Rounding is towards the passive side, so that no step pays more than its fraction of the spread. Empty when no
-    positive price exists (a sell into no bid).
+    positive price exists (a sell into no bid). ``signed``: the net price of a structure, which may be zero or negative.
     """
     mid, spread = (bid_usd + ask_usd) / 2, ask_usd - bid_usd
     prices: list[Decimal] = []
     for fraction in settings.fractions:
         raw = mid + side.sign * fraction * spread
         price = tick_down(raw, ticks.tick(raw)) if side is Side.BUY else tick_up(raw, ticks.tick(raw))
-        if price > 0 and (not prices or side.sign * (price - prices[-1]) > 0):
+        if (signed or price > 0) and (not prices or side.sign * (price - prices[-1]) > 0):
             prices.append(price)
     if not prices:
         return ()

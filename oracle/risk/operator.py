@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from oracle.core.control import (
+    BACKTEST,
+    END_OF_DATA,
     AdoptOrder,
     AdoptPosition,
     Flatten,
@@ -20,11 +22,10 @@ from oracle.core.control import (
     Switch,
     action_of,
 )
+from oracle.core.message import Message
 from oracle.core.messages import (
-    AccountReported,
     ExitTriggered,
     ForeignExecution,
-    Message,
     OperatorAnswered,
     OperatorRequested,
     OrderClosed,
@@ -35,16 +36,19 @@ from oracle.core.messages import (
     TradeOpened,
 )
 from oracle.core.ports import Context
+from oracle.core.reports import AccountReported
 from oracle.core.sessions import MINUTE_NS, NS
 from oracle.core.vocabulary import Purpose
-from oracle.risk.adoption import AdoptWish, Foreign
+from oracle.risk.adoption import AdoptWish
 from oracle.risk.book import REPORT_LAG_NS, OrderBook
-from oracle.risk.exits import Exits, ExitWish, Watch
+from oracle.risk.exits import Exits
+from oracle.risk.foreign import Foreign
 from oracle.risk.halts import DAY_LOSS, FLATTEN, OPERATOR, STRATEGY_DISABLED, Halts
 from oracle.risk.pictures import Picture, is_ours, records
 from oracle.risk.requests import Pending, answered, interrupted, is_flatten, left_undone, poll_ns
 from oracle.risk.takeover import Takeover, take_everything, take_executions
 from oracle.risk.triggers import Trigger
+from oracle.risk.watch import ExitWish, Watch
 
 POLL_TIMER: Final = "operator:poll"
 GIVE_UP_NS: Final = 10 * NS
@@ -163,7 +167,8 @@ class Operator:
         latch = self.halts.active.get(FLATTEN)
         if latch is None:
             return []
-        return [*self.exits.force(watch, Trigger(Purpose.FORCED, OPERATOR, latch.reason, "flat now"), context)]
+        rule = END_OF_DATA if latch.reason == f"{BACKTEST}: {END_OF_DATA}" else OPERATOR
+        return [*self.exits.force(watch, Trigger(Purpose.FORCED, rule, latch.reason, "flat now"), context)]
 
     def _resume(self, request: OperatorRequested, latch: str | None, context: Context) -> list[Step]:
         clearable, at_ns = self.halts.clearable, context.at_ns

@@ -7,10 +7,15 @@ Invariants: an unknown, stale or missing input refuses with observed "unknown"; 
 
 from collections.abc import Callable
 
+from oracle.core.instruments import parse_occ
 from oracle.core.messages import Refusal
 from oracle.core.sessions import MINUTE_NS, NS
-from oracle.core.vocabulary import FeedState, Side, TradingState
+from oracle.core.structures import MAX_LEGS
+from oracle.core.vocabulary import FeedState, TradingState
 from oracle.risk.sheet import UNKNOWN, RiskFacts
+
+# What the broker calls the right to trade spreads (alpaca.md section 4).
+STRUCTURES_LEVEL = 3
 
 Rule = Callable[[RiskFacts], Refusal | None]
 
@@ -134,6 +139,18 @@ def strategy_open(f: RiskFacts) -> Refusal | None:
     return _capped("strategy_open", f.strategy_open_trades, f.caps.open_trades, f"trades of {f.strategy} at once")
 
 
+def strategy_underlying_trades(f: RiskFacts) -> Refusal | None:
+    """The strategy's cap on its trades of a session in one underlying; entries that may still fill count."""
+    seen = f"trades of {f.strategy} in {f.underlying} this session"
+    return _capped("strategy_underlying_trades", f.underlying_trades, f.caps.trades_per_underlying_session, seen)
+
+
+def strategy_underlying_open(f: RiskFacts) -> Refusal | None:
+    """The strategy's cap on its trades at once in one underlying; entries at work count."""
+    seen = f"trades of {f.strategy} in {f.underlying} at once"
+    return _capped("strategy_underlying_open", f.underlying_open_trades, f.caps.open_per_underlying, seen)
+
+
 def session_window(f: RiskFacts) -> Refusal | None:
     """Entries only while regular trading is on."""
     return None if f.in_session else Refusal("session_window", "outside the session", "09:30 to the close, New York")
@@ -167,19 +184,39 @@ def exit_plan(f: RiskFacts) -> Refusal | None:
 
 
 def structure(f: RiskFacts) -> Refusal | None:
-    """One leg, one to one: what the desk can send as a single order."""
-    if f.legs == 1 and f.ratio == 1:
+    """One to four legs of one underlying that one order can name, at a price that has one sign and a loss.
+
+    A short expires with the first leg, because the worst case is taken at one price of the underlying. Where the ladder
+    crosses zero, fractions of the price say nothing; a unit that cannot lose is quoted wrongly, and the stop of one
+    that cannot gain is nothing beside its loss.
+    """
+    limit = f"1 to {MAX_LEGS} different contracts of one underlying, ratios in lowest terms, that may gain and may lose"
+    if f.fault is not None:
+        return Refusal("structure", f.fault, limit)
+    if f.is_single:
         return None
-    return Refusal("structure", f"{f.legs} legs, first ratio {f.ratio}", "one leg of ratio 1")
+    outlives = [leg for leg in f.shorts if parse_occ(leg).expiry > min(parse_occ(one.symbol).expiry for one in f.unit)]
+    if outlives:
+        return Refusal("structure", f"{', '.join(outlives)} outlives another leg", "shorts expire with the first leg")
+    worst, first, outcome = f.worst_price_usd, f.first_price_usd, f.payoff
+    if worst is None or first is None or outcome is None:
+        return Refusal("structure", UNKNOWN, limit)
+    if worst * first <= 0:
+        return Refusal("structure", f"a net price from {first} to {worst} USD", "a price that is paid, or is received")
+    if outcome.max_loss_usd is not None and outcome.max_loss_usd <= 0:
+        return Refusal("structure", f"no loss is possible at {worst} USD: the quotes cannot be right", limit)
+    if outcome.max_gain_usd is not None and outcome.max_gain_usd <= 0:
+        return Refusal("structure", f"no gain is possible at {worst} USD", limit)
+    return None
 
 
 def naked_short(f: RiskFacts) -> Refusal | None:
-    """No option is sold to open."""
-    return Refusal("naked_short", f"sell {f.symbol} to open", "never") if f.side is Side.SELL else None
+    """No option is sold to open unless a long of the same order covers it to its end."""
+    return None if f.covered else Refusal("naked_short", f"sell {', '.join(f.shorts)} to open", "never")
 
 
 def contract_listed(f: RiskFacts) -> Refusal | None:
-    """The contract is in the broker's list for the underlying and tradable."""
+    """Every contract is in the broker's list for the underlying and tradable."""
     if not f.known_contract or f.tradable is None:
         return Refusal("contract_listed", UNKNOWN, "listed and tradable")
     return None if f.tradable else Refusal("contract_listed", f"{f.symbol} is not tradable", "listed and tradable")
@@ -210,26 +247,34 @@ def quote_age(f: RiskFacts) -> Refusal | None:
 
 
 def two_sided(f: RiskFacts) -> Refusal | None:
-    """The option has a bid and an ask, not crossed."""
+    """The option has a bid and an ask, not crossed; of a structure every leg."""
     limit = "a bid below or at the ask"
+    if f.one_sided:
+        return Refusal("two_sided", "; ".join(f.one_sided), f"{limit}, in every leg")
     if f.bid_usd is None and f.ask_usd is None:
         return Refusal("two_sided", UNKNOWN, limit)
     if f.bid_usd is None or f.ask_usd is None:
         return Refusal("two_sided", f"no {'bid' if f.bid_usd is None else 'ask'}", limit)
-    if f.bid_usd > f.ask_usd or f.bid_usd <= 0:
+    if f.bid_usd > f.ask_usd or (f.is_single and f.bid_usd <= 0):
         return Refusal("two_sided", f"bid {f.bid_usd} USD, ask {f.ask_usd} USD", limit)
     return None
 
 
 def spread(f: RiskFacts) -> Refusal | None:
-    """The spread is narrow enough to leave again."""
-    limits = f.limits
-    limit = f"at most {limits.max_spread_usd} USD and {limits.max_spread_fraction:.0%} of the mid"
-    if f.mid_usd is None or f.bid_usd is None or f.ask_usd is None:
+    """The spread is narrow enough to leave again.
+
+    Of a structure it is the sum of its legs' spreads, against that many times the dollars and the sum of their mids.
+    """
+    limits, contracts = f.limits, sum(leg.ratio for leg in f.unit)
+    widest = limits.max_spread_usd * contracts
+    of_what = "the mid" if f.is_single else "the legs' mids"
+    limit = f"at most {widest} USD and {limits.max_spread_fraction:.0%} of {of_what}"
+    mid = f.mid_usd if f.is_single else f.gross_usd
+    if mid is None or f.bid_usd is None or f.ask_usd is None:
         return Refusal("spread", UNKNOWN, limit)
     wide = f.ask_usd - f.bid_usd
-    if wide > min(limits.max_spread_usd, limits.max_spread_fraction * f.mid_usd):
-        return Refusal("spread", f"{wide} USD on a mid of {f.mid_usd} USD", limit)
+    if wide > min(widest, limits.max_spread_fraction * mid):
+        return Refusal("spread", f"{wide} USD on {'a mid' if f.is_single else 'mids'} of {mid} USD", limit)
     return None
 
 
@@ -240,7 +285,7 @@ def price_collar(f: RiskFacts) -> Refusal | None:
     if f.mid_usd is None or f.worst_price_usd is None or f.decision_mid_usd is None:
         return Refusal("price_collar", UNKNOWN, limit)
     mid = f.mid_usd
-    room = max(limits.price_collar_fraction * mid, limits.price_collar_usd)
+    room = max(limits.price_collar_fraction * abs(mid), limits.price_collar_usd)
     far = max((f.worst_price_usd, f.decision_mid_usd), key=lambda price: abs(price - mid))
     if abs(far - mid) > room:
         return Refusal("price_collar", f"{far} USD against a mid of {mid} USD", limit)
@@ -249,9 +294,7 @@ def price_collar(f: RiskFacts) -> Refusal | None:
 
 def contract_conflict(f: RiskFacts) -> Refusal | None:
     """No leg opposite to one that is held: the broker nets per account."""
-    if f.position * f.side.sign >= 0:
-        return None
-    return Refusal("contract_conflict", f"{f.side.value} against {f.position} held of {f.symbol}", "never")
+    return Refusal("contract_conflict", "; ".join(f.conflicts), "never") if f.conflicts else None
 
 
 def self_cross(f: RiskFacts) -> Refusal | None:
@@ -262,13 +305,12 @@ def self_cross(f: RiskFacts) -> Refusal | None:
 
 
 def options_level(f: RiskFacts) -> Refusal | None:
-    """The account may buy options."""
-    limit = f"level {f.limits.min_options_level} or more"
+    """The account may buy options; structures need level 3."""
+    needed = f.limits.min_options_level if f.is_single else max(f.limits.min_options_level, STRUCTURES_LEVEL)
+    limit = f"level {needed} or more"
     if f.options_level is None:
         return Refusal("options_level", UNKNOWN, limit)
-    if f.options_level < f.limits.min_options_level:
-        return Refusal("options_level", f"level {f.options_level}", limit)
-    return None
+    return Refusal("options_level", f"level {f.options_level}", limit) if f.options_level < needed else None
 
 
 def account_blocked(f: RiskFacts) -> Refusal | None:
@@ -296,6 +338,8 @@ RULES: tuple[Rule, ...] = (
     strategy_trades,
     strategy_losses,
     strategy_open,
+    strategy_underlying_trades,
+    strategy_underlying_open,
     session_window,
     entry_window,
     expiry_window,

@@ -7,7 +7,10 @@ from decimal import Decimal
 
 import msgspec
 
+from oracle.core.errors import InvariantError, RemoteError
+from oracle.core.money import ZERO
 from oracle.core.ports import StrategyCaps
+from oracle.core.structures import OrderLeg, Payoff, payoff, structure_name
 from oracle.core.vocabulary import FeedState, Side, TradingState
 from oracle.risk.limits import RiskLimits
 
@@ -20,7 +23,11 @@ class RiskFacts(msgspec.Struct, frozen=True, kw_only=True):
     ``quoted_ns`` is the older of the vendor's time and arrival. ``committed_*`` are what open trades and working orders
     already use; ``giveback_usd`` is the open gain that would be lost on the way to the stops. ``net_delta_usd`` is the
     beta-weighted delta in dollars with working orders on the worse side for this trade; ``trade_delta_usd`` that of
-    one contract.
+    one unit.
+
+    ``unit`` are the legs that are wanted. Prices are of one unit and share, net over its legs: negative ones are paid
+    to us. ``quoted_ns`` is then the oldest leg's, ``expiry_close_ns`` the earliest leg's. ``first_price_usd`` and
+    ``worst_price_usd`` are the ends of the ladder; ``gross_usd`` is the sum of the legs' mids, whatever their sides.
     """
 
     limits: RiskLimits
@@ -28,9 +35,7 @@ class RiskFacts(msgspec.Struct, frozen=True, kw_only=True):
     strategy: str
     underlying: str
     # the structure
-    legs: int
-    ratio: int
-    side: Side
+    unit: tuple[OrderLeg, ...]
     symbol: str
     known_contract: bool
     tradable: bool | None
@@ -57,7 +62,9 @@ class RiskFacts(msgspec.Struct, frozen=True, kw_only=True):
     caps: StrategyCaps
     strategy_losses_in_a_row: int
     strategy_open_trades: int
-    position: int
+    underlying_trades: int = 0
+    underlying_open_trades: int = 0
+    conflicts: tuple[str, ...]
     opposite_orders: tuple[str, ...]
     # the market
     in_session: bool
@@ -67,6 +74,9 @@ class RiskFacts(msgspec.Struct, frozen=True, kw_only=True):
     quoted_ns: int | None
     decision_mid_usd: Decimal | None
     worst_price_usd: Decimal | None
+    first_price_usd: Decimal | None = None
+    gross_usd: Decimal | None = None
+    one_sided: tuple[str, ...] = ()
     # the account
     options_level: int | None
     trading_blocked: bool | None
@@ -81,6 +91,45 @@ class RiskFacts(msgspec.Struct, frozen=True, kw_only=True):
     committed_worst_usd: Decimal | None
     net_delta_usd: Decimal | None
     trade_delta_usd: Decimal | None
+
+    @property
+    def is_single(self) -> bool:
+        """Whether one contract is bought, rather than a structure of several or with a short."""
+        return len(self.unit) == 1 and self.unit[0].signed == 1
+
+    @property
+    def fault(self) -> str | None:
+        """Why the legs are no structure that an order can name, or None when they are one."""
+        try:
+            structure_name(self.unit)
+        except (InvariantError, RemoteError) as error:
+            return str(error)
+        return None
+
+    @property
+    def shorts(self) -> tuple[str, ...]:
+        """What is sold to open."""
+        return tuple(leg.symbol for leg in self.unit if leg.side is Side.SELL)
+
+    @property
+    def payoff(self) -> Payoff | None:
+        """What one unit bought at the worst price can come to, or None without a price or a structure."""
+        if self.worst_price_usd is None or self.fault is not None:
+            return None
+        return payoff(self.unit, self.worst_price_usd)
+
+    @property
+    def covered(self) -> bool:
+        """Whether longs cover every short; legs that are no structure cover nothing."""
+        return not self.shorts or (self.fault is None and payoff(self.unit, ZERO).covered)
+
+    @property
+    def largest_price_usd(self) -> Decimal | None:
+        """The size of the ladder's price that is farthest from zero: the plan's fractions are taken of no more."""
+        if self.worst_price_usd is None:
+            return None
+        first = self.worst_price_usd if self.first_price_usd is None else self.first_price_usd
+        return max(abs(self.worst_price_usd), abs(first))
 
     @property
     def mid_usd(self) -> Decimal | None:

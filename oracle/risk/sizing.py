@@ -2,7 +2,8 @@
 
 Inputs: ``RiskFacts`` at the ladder's worst price, the strategy's ``Record``. Output: a ``Size``.
 Invariants: whole contracts only; unknown input gives no size; n contracts at the worst price break no rule.
-Planned loss = stop fraction × worst price × 100 × contracts; worst case = the premium at the worst price.
+Planned loss = stop fraction × price × 100 × contracts, at most the worst case; worst case = the premium at the worst
+price, or the largest loss of a structure bought at it. "Contracts" are units of a structure.
 """
 
 from collections.abc import Callable
@@ -67,7 +68,8 @@ class Headroom(msgspec.Struct, frozen=True):
 class Size(msgspec.Struct, frozen=True):
     """The outcome; 0 contracts is refused, with ``refusals``.
 
-    ``equity_needed_usd`` is the equity at which every rule would allow one contract; None is unknown.
+    ``equity_needed_usd`` is the equity at which every rule would allow one contract, ``needed_by`` the rule that asks
+    for it; None is unknown.
     """
 
     contracts: int
@@ -75,20 +77,43 @@ class Size(msgspec.Struct, frozen=True):
     headroom: dict[str, int]
     refusals: tuple[Refusal, ...]
     equity_needed_usd: Decimal | None
+    needed_by: str | None = None
 
 
 Measure = Callable[[RiskFacts], Headroom]
 
 
-def premium_usd(facts: RiskFacts) -> Decimal | None:
-    """The worst case of one contract: the whole premium at the worst price."""
-    return None if facts.worst_price_usd is None else facts.worst_price_usd * CONTRACT_MULTIPLIER
+def worst_usd(facts: RiskFacts) -> Decimal | None:
+    """The worst case of one unit at the worst price: the premium of a contract, the largest loss of a structure.
+
+    None is unknown, or without bound.
+    """
+    outcome = facts.payoff
+    return None if outcome is None else outcome.max_loss_usd
 
 
 def planned_usd(facts: RiskFacts) -> Decimal | None:
-    """The loss of one contract at the planned stop, from the worst price, before fees."""
-    premium = premium_usd(facts)
-    return None if premium is None else premium * facts.stop_fraction
+    """The loss of one unit at the planned stop, before fees, never more than its worst case.
+
+    The stop is a fraction of the entry price, so the price of the ladder counts that is farthest from zero: the last
+    of one that pays, the first of one that is paid.
+    """
+    worst, largest = worst_usd(facts), facts.largest_price_usd
+    if worst is None or largest is None:
+        return None
+    return min(largest * CONTRACT_MULTIPLIER * facts.stop_fraction, worst)
+
+
+def value_usd(facts: RiskFacts) -> Decimal | None:
+    """What an order of one unit moves: its net premium, or its worst case where that is more."""
+    worst, largest = worst_usd(facts), facts.largest_price_usd
+    return None if worst is None or largest is None else max(worst, largest * CONTRACT_MULTIPLIER)
+
+
+def cost_usd(facts: RiskFacts) -> Decimal | None:
+    """What the broker sets aside for one unit: the premium that it costs, or its largest loss where that is more."""
+    worst, price = worst_usd(facts), facts.worst_price_usd
+    return None if worst is None or price is None else max(worst, price * CONTRACT_MULTIPLIER)
 
 
 class Base(msgspec.Struct, frozen=True):
@@ -116,8 +141,8 @@ def trade_loss(f: RiskFacts) -> Headroom:
 
 
 def position_worst_case(f: RiskFacts) -> Headroom:
-    """Premium paid, per trade."""
-    return _against("position_worst_case", Base(f.equity_usd), f.limits.position_fraction, ZERO, premium_usd(f))
+    """Premium paid, or the largest loss of a structure, per trade."""
+    return _against("position_worst_case", Base(f.equity_usd), f.limits.position_fraction, ZERO, worst_usd(f))
 
 
 def day_budget(f: RiskFacts) -> Headroom:
@@ -135,17 +160,29 @@ def day_budget(f: RiskFacts) -> Headroom:
 
 
 def open_worst_case(f: RiskFacts) -> Headroom:
-    """Premium at stake in all positions and working entries."""
+    """The worst case of all positions and working entries."""
     fraction = f.limits.open_worst_case_fraction
-    return _against("open_worst_case", Base(f.equity_usd), fraction, f.committed_worst_usd, premium_usd(f))
+    return _against("open_worst_case", Base(f.equity_usd), fraction, f.committed_worst_usd, worst_usd(f))
 
 
 def net_delta(f: RiskFacts) -> Headroom:
     """Net beta-weighted dollar delta; a trade that works against the present net has the more room."""
     net, each = f.net_delta_usd, f.trade_delta_usd
-    used = net if net is None or each is None or each > 0 else -net
     base = Base(f.equity_usd, "equity, beta-weighted")
+    if each is not None and each == 0 and net is not None and base.usd is not None:
+        return _neutral(f, abs(net), base.usd)
+    used = net if net is None or each is None or each > 0 else -net
     return _against("net_delta", base, f.limits.net_delta_fraction, used, None if each is None else abs(each))
+
+
+def _neutral(f: RiskFacts, net_usd: Decimal, equity_usd: Decimal) -> Headroom:
+    """Any number of a structure without delta has room where the net itself has: it adds nothing."""
+    fraction, cap = f.limits.net_delta_fraction, f.limits.max_contracts_per_order
+    most_usd = fraction * equity_usd
+    needed = (net_usd / fraction).quantize(CENT, rounding=ROUND_CEILING)
+    observed = f"{net_usd:.2f} USD used and none a contract, of {most_usd:.2f} USD"
+    limit = f"{fraction:.2%} of equity, beta-weighted"
+    return Headroom("net_delta", cap if net_usd <= most_usd else 0, observed, limit, needed)
 
 
 def order_contracts(f: RiskFacts) -> Headroom:
@@ -155,20 +192,21 @@ def order_contracts(f: RiskFacts) -> Headroom:
 
 
 def order_value(f: RiskFacts) -> Headroom:
-    """Premium per order (FIA 1.1)."""
-    cap, each = f.limits.max_order_value_usd, premium_usd(f)
+    """Premium, or worst case, per order (FIA 1.1)."""
+    cap, each = f.limits.max_order_value_usd, value_usd(f)
     if each is None or each <= 0:
         return Headroom("order_value", None, UNKNOWN, f"{cap} USD")
     return Headroom("order_value", int(cap // each), f"{each:.2f} USD a contract", f"{cap} USD")
 
 
 def buying_power(f: RiskFacts) -> Headroom:
-    """Options buying power by the broker's last report, less what our working entries may still spend."""
-    each, power = premium_usd(f), f.buying_power_usd
+    """Options buying power by the broker's last report, less what our working entries may still take."""
+    each, power = cost_usd(f), f.buying_power_usd
+    limit = "the premium at the worst price" if f.is_single else "the worst case at the worst price"
     if power is None or each is None or each <= 0:
-        return Headroom("buying_power", None, UNKNOWN, "the premium at the worst price")
+        return Headroom("buying_power", None, UNKNOWN, limit)
     observed = f"{power:.2f} USD for {each:.2f} USD a contract"
-    return Headroom("buying_power", max(int(power // each), 0), observed, "the premium at the worst price")
+    return Headroom("buying_power", max(int(power // each), 0), observed, limit)
 
 
 MEASURES: tuple[Measure, ...] = (
@@ -213,8 +251,9 @@ def size(facts: RiskFacts, record: Record, live: bool) -> Size:
         rooms.append(kelly)
     known = {room.rule: room.contracts for room in rooms if room.contracts is not None}
     refusals = tuple(Refusal(r.rule, r.observed, r.limit) for r in rooms if r.contracts is None or r.contracts == 0)
-    needs = [room.equity_needed_usd for room in rooms if room.equity_needed_usd is not None]
+    needs = [(room.equity_needed_usd, room.rule) for room in rooms if room.equity_needed_usd is not None]
     contracts = 0 if refusals else min(known.values())
     bound_by = refusals[0].rule if refusals else min(known, key=lambda rule: known[rule])
     all_known = len(known) == len(rooms)
-    return Size(contracts, bound_by, known, refusals, max(needs) if all_known else None)
+    needed, by = max(needs, key=lambda need: need[0]) if all_known else (None, None)
+    return Size(contracts, bound_by, known, refusals, needed, by)

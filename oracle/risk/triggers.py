@@ -1,19 +1,20 @@
 """What an exit plan says of one open trade now: pure judgements of its price, its underlying and the clock.
 
-Inputs: a trade's view, quotes, bars, the time. Outputs: a ``Trigger`` or None.
+Inputs: a trade's view, what it is worth, bars, the time. Outputs: a ``Trigger`` or None.
 Invariants: a price that is missing is not another price; an unknown input triggers nothing but time and closes.
 """
 
+from collections.abc import Iterable
 from decimal import ROUND_FLOOR, Decimal
 from typing import Final
 
 import msgspec
 
-from oracle.core.messages import Bar
-from oracle.core.money import price_from_float
-from oracle.core.ports import OptionQuote, TradeView
+from oracle.core.marketdata import Bar
+from oracle.core.ports import TradeView
 from oracle.core.sessions import MINUTE_NS, NS
 from oracle.core.vocabulary import Purpose
+from oracle.risk.worth import Worth
 
 BREAKEVEN: Final = "breakeven"
 SCALE_OUT: Final = "scale_out"
@@ -30,50 +31,45 @@ class Trigger(msgspec.Struct, frozen=True):
     limit: str
 
 
-def mark_usd(quote: OptionQuote, fresh: bool) -> Decimal | None:
-    """Value a long option for its stop: the mid when fresh, else the worse side, which is the bid.
-
-    Without a bid the ask, when fresh, bounds the value from above and is used: a stop then triggers only when even
-    that bound is at or under it. Taking "no bid" as zero would sell a sound position at the market on one missing
-    side of one quote, into no bid. A stale ask bounds nothing; then time and the underlying's level still exit.
-    """
-    if fresh and quote.mid is not None:
-        return price_from_float(quote.mid)
-    if quote.bid is not None:
-        return price_from_float(quote.bid)
-    return price_from_float(quote.ask) if fresh and quote.ask is not None else None
-
-
 def _grown(entry_usd: Decimal, fraction: float) -> Decimal:
-    return entry_usd * (1 + Decimal(repr(fraction)))
+    """The entry price and a gain of a fraction of what was paid or, for a credit, received; negative: a loss."""
+    share = Decimal(repr(fraction))
+    return entry_usd * (1 + share) if entry_usd >= 0 else entry_usd * (1 - share)
 
 
-def judge_premium(trade: TradeView, quote: OptionQuote | None, fresh: bool, breakeven: bool) -> Trigger | None:
-    """Judge the option's price: the stop (or the entry price, once at break-even) first, then the target by its mid."""
-    if quote is None:
-        return None
-    entry, plan = trade.entry_price_usd, trade.exit_plan
-    mark = mark_usd(quote, fresh)
+def judge_premium(trade: TradeView, worth: Worth, breakeven: bool) -> Trigger | None:
+    """Judge the price: the stop (or the entry price, once at break-even) first, then the target by its mid."""
+    entry, plan, mark = trade.entry_price_usd, trade.exit_plan, worth.mark_usd
     if mark is None:
         return None
     stop = entry if breakeven else _grown(entry, -plan.stop_fraction)
     if mark <= stop:
         rule = BREAKEVEN if breakeven else "stop"
         return Trigger(Purpose.STOP, rule, f"mark {mark} USD", f"{stop} USD")
-    if plan.target_fraction is None or not fresh or quote.mid is None or quote.bid is None or quote.bid <= 0:
+    mid = worth.fresh_mid_usd
+    if plan.target_fraction is None or mid is None or not worth.sellable:
         return None
     target = _grown(entry, plan.target_fraction)
-    if mark >= target:
-        return Trigger(Purpose.TARGET, "target", f"mid {mark} USD", f"{target} USD")
-    return None
+    return Trigger(Purpose.TARGET, "target", f"mid {mid} USD", f"{target} USD") if mid >= target else None
 
 
-def breakeven_due(trade: TradeView, quote: OptionQuote | None, fresh: bool) -> bool:
+def breakeven_due(trade: TradeView, worth: Worth) -> bool:
     """Whether the stop moves to the entry price: a fresh mid has gained enough."""
     after = trade.exit_plan.breakeven_after_fraction
-    if after is None or quote is None or not fresh or quote.mid is None:
+    if after is None or worth.fresh_mid_usd is None:
         return False
-    return price_from_float(quote.mid) >= _grown(trade.entry_price_usd, after)
+    return worth.fresh_mid_usd >= _grown(trade.entry_price_usd, after)
+
+
+def judge_short_delta(trade: TradeView, deltas: Iterable[tuple[str, float | None]]) -> Trigger | None:
+    """Judge the |delta| of each short leg; one that is unknown triggers nothing."""
+    stop = trade.exit_plan.short_delta_stop
+    if stop is None:
+        return None
+    for symbol, delta in deltas:
+        if delta is not None and abs(delta) >= stop:
+            return Trigger(Purpose.STOP, "short_delta", f"delta {delta:.4f} of {symbol}", f"below {stop:g} in size")
+    return None
 
 
 def scale_out_contracts(trade: TradeView) -> int:
@@ -95,24 +91,21 @@ def share_is_sold(trade: TradeView) -> bool:
     return some and scale_out_contracts(trade) <= 0
 
 
-def judge_scale_out(trade: TradeView, quote: OptionQuote | None, fresh: bool) -> Trigger | None:
-    """Judge the first target by the option's mid; it needs two fresh sides, and contracts left to sell."""
-    at = trade.exit_plan.scale_out_at_fraction
-    if at is None or quote is None or not fresh or quote.mid is None or quote.bid is None or quote.bid <= 0:
+def judge_scale_out(trade: TradeView, worth: Worth) -> Trigger | None:
+    """Judge the first target by the mid; it needs two fresh sides, and contracts left to sell."""
+    at, mid = trade.exit_plan.scale_out_at_fraction, worth.fresh_mid_usd
+    if at is None or mid is None or not worth.sellable:
         return None
-    mid, limit = price_from_float(quote.mid), _grown(trade.entry_price_usd, at)
-    contracts = scale_out_contracts(trade)
+    limit, contracts = _grown(trade.entry_price_usd, at), scale_out_contracts(trade)
     if mid < limit or contracts <= 0:
         return None
     return Trigger(Purpose.TARGET, SCALE_OUT, f"mid {mid} USD for {contracts} contracts", f"{limit} USD")
 
 
-def judge_level(trade: TradeView, spot: float | None, quote: OptionQuote | None, fresh: bool) -> Trigger | None:
+def judge_level(trade: TradeView, spot: float | None, worth: Worth) -> Trigger | None:
     """Judge the underlying's target by its mid. The option needs two fresh sides: they make the exit's limits."""
     target = trade.exit_plan.underlying_target
-    if target is None or spot is None or not fresh or quote is None:
-        return None
-    if quote.mid is None or quote.bid is None or quote.bid <= 0:
+    if target is None or spot is None or not worth.sellable:
         return None
     if trade.exit_plan.direction * (spot - target) >= 0:
         return Trigger(Purpose.TARGET, "underlying_target", f"{trade.underlying} {spot} USD", f"{target} USD")

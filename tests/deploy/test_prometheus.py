@@ -162,7 +162,7 @@ def test_each_alert_has_a_case_that_fires_one_that_does_not_and_one_whose_series
     fires = {name for group in groups() for name, expected in group.cases if expected}
     quiet = {name for group in groups() for name, expected in group.cases if not expected}
     stale = {name for group in groups() for name, _ in group.cases if any("stale" in text for text in group.values)}
-    assert len(names) == 5
+    assert len(names) == 6
     assert names == fires == quiet == stale
 
 

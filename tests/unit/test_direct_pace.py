@@ -71,10 +71,32 @@ def test_a_refusal_is_waited_out_and_closes_go_first(
     refused = Reply(429, None, headers)
     broker, _ = play(monkeypatch, 70.0, lambda at_s, _method, _path: refused if at_s < 1 else None)
     later = [(round(at_s), method) for at_s, method in broker.asked if at_s > 0]
-    assert later[:3] == [(resumes_s, "DELETE"), (resumes_s, "DELETE"), (resumes_s, "GET")]
+    assert later[:3] == [(resumes_s, "DELETE"), (resumes_s, "GET"), (resumes_s, "DELETE")]
 
 
 def test_a_refusal_to_the_end_does_not_outlast_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     broker, error = play(monkeypatch, 10.0, lambda *_: Reply(429, None, {}))
     assert isinstance(error, RemoteError)
     assert round(broker.now_s) == 10
+
+
+def test_shorts_that_take_their_time_are_not_asked_for_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each asking cancels the order of the one before, and ten shorts at every look would use up the limit."""
+    shorts = [{"symbol": f"SPY260105C{600 + n:05d}000", "qty": "-1"} for n in range(10)]
+    cover = {"symbol": "SPY260105C00700000", "qty": "10"}
+    closes: list[tuple[int, str]] = []
+
+    def answer(at_s: float, method: str, path: str) -> Reply | None:
+        if method == "DELETE" and path != wire.ORDERS_PATH:
+            closes.append((round(at_s), path))
+        if method == "DELETE" or path != wire.POSITIONS_PATH:
+            return None
+        return Reply(200, [cover] if at_s > 13 else [*shorts, cover], {})
+
+    broker, _ = play(monkeypatch, 60.0, answer)
+    of_shorts = [at_s for at_s, path in closes if path != wire.POSITIONS_PATH]
+    assert of_shorts == [0] * 10 + [10] * 10
+    # What covered them follows soon after they are gone.
+    first = next(at_s for at_s, path in closes if path == wire.POSITIONS_PATH)
+    assert 14 <= first <= 16
+    assert len(broker.asked) < 130

@@ -8,15 +8,13 @@ import pytest
 
 from oracle.core.control import AdoptPosition, Flatten
 from oracle.core.ledger import Ledger
+from oracle.core.marketdata import FeedChanged
+from oracle.core.message import Message
 from oracle.core.messages import (
-    BrokerPosition,
     CashCorrected,
-    ExecutionReported,
     ExitTriggered,
-    FeedChanged,
     ForeignExecution,
     LedgerSeeded,
-    Message,
     OperatorAnswered,
     OrderClosed,
     OrderFilled,
@@ -28,8 +26,9 @@ from oracle.core.messages import (
     TradeClosed,
     TradeOpened,
 )
+from oracle.core.reports import BrokerPosition, ExecutionReported
 from oracle.core.vocabulary import Feed, FeedState, Purpose, Side
-from oracle.risk.adoption import Foreign
+from oracle.risk.foreign import Foreign
 from oracle.risk.gate import Gate
 from oracle.risk.stored import Stored
 from tests.unit.builders import (
@@ -276,13 +275,13 @@ def test_orders_of_others_must_go_before_the_books_begin() -> None:
 @pytest.mark.parametrize(
     ("executions", "held", "symbols", "words"),
     [
-        ((), (), ("SPY",), "only single options"),
+        ((), (), ("SPY",), "only options and structures"),
         ((), (), (PUT,), "nothing to adopt"),
         ((("h1", Side.SELL, "1", "2.00", PUT),), ((PUT, "-1"),), (PUT,), "short"),
         ((("h1", Side.BUY, "0.5", "2.00", PUT),), ((PUT, "0.5"),), (PUT,), "fraction"),
         ((("h1", Side.BUY, "1", "2.00", PUT),), ((PUT, "3"),), (PUT,), "wait for the next report"),
         ((("h1", Side.BUY, "1", "2.00", NICKEL_CALL),), ((NICKEL_CALL, "1"),), (NICKEL_CALL,), "listed"),
-        ((("h1", Side.BUY, "1", "2.00", PUT),), ((PUT, "1"),), (PUT, "SPY"), "only single options"),
+        ((("h1", Side.BUY, "1", "2.00", PUT),), ((PUT, "1"),), (PUT, "SPY"), "only options and structures"),
     ],
 )
 def test_what_cannot_be_adopted_is_refused_with_the_reason_and_changes_nothing(

@@ -10,13 +10,14 @@ from oracle.core.messages import (
     SendCancel,
     SendOrder,
     SubmitOrder,
+    TradeOpened,
 )
 from oracle.core.sessions import MINUTE_NS, NS
 from oracle.core.vocabulary import BrokerEvent, OrderState, Purpose
 from oracle.risk.book import HOLD_BACK_NS, OrderBook, Working
 from oracle.risk.limits import RiskLimits
 from oracle.risk.stored import Stored
-from tests.unit.builders import CALL, START_NS, House, entry_order, execution, gate_settings, intent, of, one
+from tests.unit.builders import CALL, OPEN_NS, START_NS, House, entry_order, execution, gate_settings, intent, of, one
 from tests.unit.test_execution_desk import told
 from tests.unit.test_risk_gate_restart import restarted
 
@@ -104,3 +105,17 @@ def test_holding_back_begins_when_an_exit_first_waits() -> None:
     assert book.holds_back(record, START_NS + MINUTE_NS)
     assert book.holds_back(record, START_NS + MINUTE_NS + HOLD_BACK_NS - 1)
     assert not book.holds_back(record, START_NS + MINUTE_NS + HOLD_BACK_NS)
+
+
+def test_a_restart_within_a_session_does_not_forget_in_which_underlying_it_has_traded() -> None:
+    book = OrderBook()
+    order = entry_order()
+    opened = TradeOpened(order.trade_id, "breakout", "hash", "SPY", order.symbol, START_NS)
+    end = OrderClosed(order.order_id, order.trade_id, Purpose.ENTRY, 4, 4, "filled")
+    book.rebuild(Stored(orders=[order], ended=[end], opened=[opened]))
+    # The trade is closed by now, and a start within the session opens it once more.
+    book.prune("2026-01-05", OPEN_NS, ())
+    assert book.round_trips("breakout", OPEN_NS, "SPY") == 1
+    assert book.round_trips("breakout", OPEN_NS, "QQQ") == 0
+    book.prune("2026-01-06", START_NS + 1, ())
+    assert (book.entries, book.opened) == ({}, [])

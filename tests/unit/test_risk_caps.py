@@ -16,11 +16,11 @@ from oracle.core.messages import (
     Refusal,
     SendOrder,
     SubmitOrder,
-    SubmitReturned,
     TradeClosed,
     TradeOpened,
 )
 from oracle.core.ports import StrategyCaps
+from oracle.core.reports import SubmitReturned
 from oracle.core.vocabulary import Outcome
 from oracle.risk.gate import Gate
 from oracle.risk.halts import Halts
@@ -171,3 +171,18 @@ def test_without_caps_nothing_is_refused() -> None:
     round_trip(house, 2, "9.00")
     assert refusals(house, 3) == {}
     assert of(TradeClosed, house.all)[0].net_pnl_usd == Decimal("-98.00") - Decimal("1.30")
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_caps_of_one_underlying_count_its_trades_only(restart: bool) -> None:
+    built = settings(StrategyCaps(open_per_underlying=1, trades_per_underlying_session=2))
+    house = House(built)
+    round_trip(house, 1, "11.00")
+    bought(house, 2)
+    house.quote(OTHER_CALL, 9.95, 10.00)
+    if restart:
+        again(house, gate_settings(limits=SMALL, caps=built.caps, next_sequence=100))
+    assert house.gate._book.round_trips("breakout", OPEN_NS, "QQQ") == 0
+    refused = refusals(house, 3, OTHER_CALL)
+    assert refused["strategy_underlying_trades"].observed == "2 trades of breakout in SPY this session"
+    assert refused["strategy_underlying_open"].observed == "1 trades of breakout in SPY at once"

@@ -7,15 +7,14 @@ from oracle.core.messages import (
     IntentApproved,
     OrderClosed,
     OrderFilled,
-    OrderReported,
     Reconciled,
     SendCancel,
     SendOrder,
     SubmitOrder,
-    SubmitReturned,
     TradeClosed,
     TradeOpened,
 )
+from oracle.core.reports import OrderReported, SubmitReturned
 from oracle.core.vocabulary import BrokerEvent, Outcome, Purpose
 from tests.unit.builders import CALL, House, account, broker_order, execution, intent, of, one
 

@@ -6,23 +6,23 @@ from typing import Any
 import msgspec
 import pytest
 
+from oracle.core.marketdata import FeedChanged
 from oracle.core.messages import (
     CancelOrder,
     ExitPlanAdvanced,
     ExitTriggered,
-    FeedChanged,
-    OrderReported,
     SendCancel,
     SendOrder,
     SetTimer,
     SubmitOrder,
-    SubmitReturned,
     TradeClosed,
 )
 from oracle.core.ports import OptionQuote, TradeView
+from oracle.core.reports import OrderReported, SubmitReturned
 from oracle.core.sessions import MINUTE_NS, NS
 from oracle.core.vocabulary import BrokerEvent, Feed, FeedState, Outcome, Purpose, Side
-from oracle.risk.triggers import breakeven_due, judge_close, judge_level, judge_premium, judge_time, mark_usd
+from oracle.risk.triggers import breakeven_due, judge_close, judge_level, judge_premium, judge_time
+from oracle.risk.worth import UNKNOWN_WORTH, Worth, mark_usd, worth_of_contract
 from tests.unit.builders import (
     CALL,
     LATER_CALL,
@@ -58,6 +58,10 @@ def quote(bid: float | None, ask: float | None) -> OptionQuote:
     return OptionQuote(CALL, bid, 10, ask, 10, START_NS, START_NS)
 
 
+def worth(bid: float | None, ask: float | None, fresh: bool = True) -> Worth:
+    return worth_of_contract(quote(bid, ask), fresh)
+
+
 @pytest.mark.parametrize(
     ("bid", "ask", "fresh", "mark"),
     [
@@ -91,18 +95,18 @@ def test_marks(bid: float | None, ask: float | None, fresh: bool, mark: str | No
     ],
 )
 def test_premium(bid: float | None, ask: float | None, fresh: bool, breakeven: bool, rule: str | None) -> None:
-    found = judge_premium(trade(), quote(bid, ask), fresh, breakeven)
+    found = judge_premium(trade(), worth(bid, ask, fresh), breakeven)
     assert (None if found is None else found.rule) == rule
 
 
 def test_no_quote_or_no_target_judges_nothing() -> None:
-    assert judge_premium(trade(), None, True, False) is None
-    assert judge_premium(trade(exit_plan=plan(target_fraction=None)), quote(9, 9.1), True, False) is None
-    assert not breakeven_due(trade(), None, True)
-    assert not breakeven_due(trade(), quote(2.7, 2.8), False)
-    assert not breakeven_due(trade(), quote(2.5, 2.6), True)
-    assert not breakeven_due(trade(exit_plan=plan(breakeven_after_fraction=None)), quote(2.7, 2.8), True)
-    assert breakeven_due(trade(), quote(2.55, 2.65), True)
+    assert judge_premium(trade(), UNKNOWN_WORTH, False) is None
+    assert judge_premium(trade(exit_plan=plan(target_fraction=None)), worth(9, 9.1), False) is None
+    assert not breakeven_due(trade(), UNKNOWN_WORTH)
+    assert not breakeven_due(trade(), worth(2.7, 2.8, False))
+    assert not breakeven_due(trade(), worth(2.5, 2.6))
+    assert not breakeven_due(trade(exit_plan=plan(breakeven_after_fraction=None)), worth(2.7, 2.8))
+    assert breakeven_due(trade(), worth(2.55, 2.65))
 
 
 @pytest.mark.parametrize(
@@ -110,11 +114,11 @@ def test_no_quote_or_no_target_judges_nothing() -> None:
 )
 def test_the_underlying_target_is_by_direction(direction: int, spot: float, met: bool) -> None:
     view = trade(exit_plan=plan(underlying_target=605.0, direction=direction))
-    assert (judge_level(view, spot, quote(2.0, 2.1), True) is not None) == met
-    assert judge_level(view, spot, quote(2.0, 2.1), False) is None
-    assert judge_level(view, spot, quote(None, 2.1), True) is None
-    assert judge_level(view, spot, None, False) is None
-    assert judge_level(view, None, quote(2.0, 2.1), True) is None
+    assert (judge_level(view, spot, worth(2.0, 2.1)) is not None) == met
+    assert judge_level(view, spot, worth(2.0, 2.1, False)) is None
+    assert judge_level(view, spot, worth(None, 2.1, True)) is None
+    assert judge_level(view, spot, UNKNOWN_WORTH) is None
+    assert judge_level(view, None, worth(2.0, 2.1)) is None
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from oracle.core.errors import ProtocolError
+from oracle.core.marketdata import TradingStatus
 from oracle.core.messages import (
     CancelOrder,
     DrainRequested,
@@ -18,17 +19,15 @@ from oracle.core.messages import (
     IntentRefused,
     LatchChanged,
     Leg,
-    OrderReported,
     Reconciled,
     SendOrder,
     StrategyFailed,
     SubmitOrder,
-    SubmitReturned,
     TimerFired,
     TradeClosed,
-    TradingStatus,
 )
 from oracle.core.ports import OptionQuote
+from oracle.core.reports import OrderReported, SubmitReturned
 from oracle.core.sessions import NS
 from oracle.core.vocabulary import BrokerEvent, Outcome, Side
 from oracle.risk.limits import LadderSettings

@@ -1,23 +1,22 @@
 """The gate coming back after a restart: exits, timers, latches, what was decided."""
 
+from oracle.core.marketdata import FeedChanged
 from oracle.core.messages import (
     CancelOrder,
     ExitPlanAdvanced,
     ExitTriggered,
-    FeedChanged,
     LatchChanged,
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
-    OrderReported,
     SendOrder,
     SetTimer,
     SubmitOrder,
-    SubmitReturned,
     TimerFired,
     TradeClosed,
     TradeOpened,
 )
+from oracle.core.reports import OrderReported, SubmitReturned
 from oracle.core.vocabulary import BrokerEvent, Feed, FeedState, OrderState, Outcome, Purpose
 from oracle.risk.gate import Gate
 from oracle.risk.stored import Stored

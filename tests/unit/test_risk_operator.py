@@ -5,23 +5,22 @@ from typing import Any
 import pytest
 
 from oracle.core.control import AdoptOrder, Ask, Flatten, Halt, Reconcile, Resume, Switch
+from oracle.core.message import Message
 from oracle.core.messages import (
     CancelOrder,
     ExitTriggered,
     IntentRefused,
     LatchChanged,
-    Message,
     OperatorAnswered,
     OperatorRequested,
-    OrderReported,
     ReadAccount,
     SendCancel,
     SendOrder,
     StrategyFailed,
     SubmitOrder,
-    SubmitReturned,
     TradeClosed,
 )
+from oracle.core.reports import OrderReported, SubmitReturned
 from oracle.core.vocabulary import BrokerEvent, OrderType, Outcome, Purpose, TradingState
 from oracle.risk.gate import Gate
 from oracle.risk.stored import Stored

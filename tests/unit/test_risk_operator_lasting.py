@@ -1,12 +1,12 @@
 """What operators ask for lasts: a flatten over time limits and restarts until a resume; each request is answered."""
 
 from oracle.core.control import AdoptPosition, Flatten, Halt, Reconcile, Resume
+from oracle.core.message import Message
 from oracle.core.messages import (
     CancelOrder,
     ExitTriggered,
     LatchChanged,
     LedgerSeeded,
-    Message,
     OperatorAnswered,
     OrderAdvanced,
     OrderClosed,
@@ -14,14 +14,14 @@ from oracle.core.messages import (
     ReadAccount,
     SendOrder,
     SubmitOrder,
-    SubmitReturned,
     TradeClosed,
     TradeOpened,
 )
+from oracle.core.reports import SubmitReturned
 from oracle.core.vocabulary import Outcome, Purpose, TradingState
-from oracle.risk.exits import Watch
 from oracle.risk.gate import Gate
 from oracle.risk.stored import Stored
+from oracle.risk.watch import Watch
 from tests.unit.builders import (
     CALL,
     LATER_CALL,

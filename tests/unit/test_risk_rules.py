@@ -9,6 +9,7 @@ import pytest
 
 from oracle.core.ports import StrategyCaps
 from oracle.core.sessions import MINUTE_NS, NS
+from oracle.core.structures import OrderLeg
 from oracle.core.vocabulary import FeedState, Side, TradingState
 from oracle.risk.limits import RiskLimits
 from oracle.risk.rules import RULES, broken
@@ -20,14 +21,14 @@ USD = Decimal
 CLOSE_NS = TABLE.sessions[0].close_ns
 
 GOOD = RiskFacts(
-    limits=RiskLimits(restricted_symbols=("GME",)), at_ns=START_NS, strategy="breakout", underlying="SPY", legs=1,
-    ratio=1, side=Side.BUY, symbol=CALL, known_contract=True, tradable=True, confidence=0.8,
+    limits=RiskLimits(restricted_symbols=("GME",)), at_ns=START_NS, strategy="breakout", underlying="SPY",
+    unit=(OrderLeg(CALL, Side.BUY),), symbol=CALL, known_contract=True, tradable=True, confidence=0.8,
     confidence_needed=0.8, valid_until_ns=START_NS + MINUTE_NS,
     flat_ns=CLOSE_NS - 60 * MINUTE_NS, expiry_close_ns=CLOSE_NS, expires_today=True, state=TradingState.ACTIVE,
     draining=False, strategy_failed=False, latches=(), losses_in_a_row=2, reconciled=True, foreign_execution=None,
     feeds=(("stock", FeedState.LIVE), ("option", FeedState.LIVE), ("trading", FeedState.LIVE)), unknown_orders=(),
     duplicate=None, orders_last_min=19, round_trips=19,
-    caps=StrategyCaps(20, 2, 3), strategy_losses_in_a_row=1, strategy_open_trades=2, position=5,
+    caps=StrategyCaps(20, 2, 3), strategy_losses_in_a_row=1, strategy_open_trades=2, conflicts=(),
     opposite_orders=(), in_session=True, halted=False,
     bid_usd=USD("9.95"), ask_usd=USD("10.00"), quoted_ns=START_NS - 15 * NS, decision_mid_usd=USD("9.975"),
     worst_price_usd=USD("10.00"), options_level=2, trading_blocked=False, buying_power_usd=USD(100_000),
@@ -60,6 +61,16 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("strategy_trades", {"caps": StrategyCaps(trades_per_session=19)}, "19 trades of breakout this session"),
     ("strategy_losses", {"strategy_losses_in_a_row": 2}, "2 losing trades of breakout in a row this session"),
     ("strategy_open", {"strategy_open_trades": 3}, "3 trades of breakout at once"),
+    (
+        "strategy_underlying_trades",
+        {"caps": StrategyCaps(trades_per_underlying_session=1), "underlying_trades": 1},
+        "1 trades of breakout in SPY this session",
+    ),
+    (
+        "strategy_underlying_open",
+        {"caps": StrategyCaps(open_per_underlying=2), "underlying_open_trades": 2},
+        "2 trades of breakout in SPY at once",
+    ),
     ("session_window", {"in_session": False}, "outside the session"),
     ("entry_window", {"valid_until_ns": START_NS - NS}, "1.0 s late"),
     ("expiry_window", {"at_ns": CLOSE_NS - 30 * MINUTE_NS}, "30.0 min before expiry"),
@@ -69,9 +80,17 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("exit_plan", {"flat_ns": CLOSE_NS + NS}, f"flat {(CLOSE_NS - START_NS) // NS + 1} s from now"),
     ("exit_plan", {"flat_ns": START_NS}, "flat 0 s from now"),
     ("exit_plan", {"expiry_close_ns": None}, UNKNOWN),
-    ("structure", {"legs": 2}, "2 legs, first ratio 1"),
-    ("structure", {"ratio": 2}, "1 legs, first ratio 2"),
-    ("naked_short", {"side": Side.SELL, "position": 0}, f"sell {CALL} to open"),
+    (
+        "structure",
+        {"unit": (OrderLeg(CALL, Side.BUY),) * 2},
+        "a structure of 2 legs: one to 4 different contracts are possible",
+    ),
+    (
+        "structure",
+        {"unit": (OrderLeg(CALL, Side.BUY, 2),)},
+        "a structure's ratios are whole, positive and in lowest terms",
+    ),
+    ("naked_short", {"unit": (OrderLeg(CALL, Side.SELL),)}, f"sell {CALL} to open"),
     ("contract_listed", {"known_contract": False}, UNKNOWN),
     ("contract_listed", {"tradable": None}, UNKNOWN),
     ("contract_listed", {"tradable": False}, f"{CALL} is not tradable"),
@@ -90,7 +109,7 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("price_collar", {"worst_price_usd": USD("11.48")}, "11.48 USD against a mid of 9.975 USD"),
     ("price_collar", {"decision_mid_usd": USD("8.47")}, "8.47 USD against a mid of 9.975 USD"),
     ("price_collar", {"worst_price_usd": None}, UNKNOWN),
-    ("contract_conflict", {"position": -1}, f"buy against -1 held of {CALL}"),
+    ("contract_conflict", {"conflicts": (f"buy against -1 held of {CALL}",)}, f"buy against -1 held of {CALL}"),
     ("self_cross", {"opposite_orders": ("o1", "o2")}, "working: o1, o2"),
     ("options_level", {"options_level": 1}, "level 1"),
     ("options_level", {"options_level": None}, UNKNOWN),

@@ -11,17 +11,17 @@ from oracle.core.messages import (
     ExitPlan,
     ExitPlanAdvanced,
     ExitTriggered,
-    OrderReported,
     SendCancel,
     SendOrder,
     SubmitOrder,
-    SubmitReturned,
     TradeClosed,
 )
 from oracle.core.ports import OptionQuote, TradeView
+from oracle.core.reports import OrderReported, SubmitReturned
 from oracle.core.vocabulary import BrokerEvent, Outcome, Purpose, Side
 from oracle.risk.limits import RiskLimits
 from oracle.risk.triggers import judge_scale_out, scale_out_contracts, share_is_sold
+from oracle.risk.worth import UNKNOWN_WORTH, worth_of_contract
 from tests.unit.builders import CALL, START_NS, House, broker_order, execution, gate_settings, intent, of, one, plan
 from tests.unit.test_risk_gate_restart import restarted
 
@@ -94,11 +94,11 @@ def test_shares_are_exact() -> None:
     ],
 )  # fmt: skip
 def test_the_first_target_is_a_fresh_mid(bid: float | None, ask: float, fresh: bool, met: bool) -> None:
-    quote = OptionQuote(CALL, bid, 10, ask, 10, START_NS, START_NS)
-    assert (judge_scale_out(trade(), quote, fresh) is not None) == met
-    assert judge_scale_out(trade(4, 2), quote, fresh) is None
-    assert judge_scale_out(trade(exit_plan=plan()), quote, fresh) is None
-    assert judge_scale_out(trade(), None, fresh) is None
+    worth = worth_of_contract(OptionQuote(CALL, bid, 10, ask, 10, START_NS, START_NS), fresh)
+    assert (judge_scale_out(trade(), worth) is not None) == met
+    assert judge_scale_out(trade(4, 2), worth) is None
+    assert judge_scale_out(trade(exit_plan=plan()), worth) is None
+    assert judge_scale_out(trade(), UNKNOWN_WORTH) is None
 
 
 def test_half_at_the_first_target_and_the_rest_at_the_second() -> None:
