@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from oracle.core.messages import Message, Stamped
+from oracle.core.message import Message
+from oracle.core.messages import Stamped
 
 ABSENT = "(absent)"
 TEXT_CHARS = 160

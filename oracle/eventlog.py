@@ -11,18 +11,18 @@ import msgspec
 import structlog
 
 from oracle.core.engine import Turn
+from oracle.core.marketdata import DailyIvMissing, DailyIvRanked, FeedChanged
+from oracle.core.message import Message
 from oracle.core.messages import (
-    AccountReported,
     CashCorrected,
     DrainRequested,
     ExitTriggered,
-    FeedChanged,
+    ExitUnjudged,
     ForeignExecution,
     Intent,
     IntentApproved,
     IntentRefused,
     LatchChanged,
-    Message,
     NoData,
     NoSignal,
     OperatorAnswered,
@@ -31,6 +31,7 @@ from oracle.core.messages import (
     OrderClosed,
     OrderFilled,
     PositionAdopted,
+    PositionSettled,
     Reconciled,
     SessionClosed,
     SessionOpened,
@@ -39,7 +40,8 @@ from oracle.core.messages import (
     TradeClosed,
     TradeOpened,
 )
-from oracle.core.vocabulary import FeedState
+from oracle.core.reports import AccountReported
+from oracle.core.vocabulary import Ending, FeedState
 
 log = structlog.get_logger("oracle.core")
 Fields = dict[str, Any]
@@ -95,12 +97,35 @@ def _answered(m: OperatorAnswered) -> Fields:
     }  # fmt: skip
 
 
+def _iv_ranked(m: DailyIvRanked) -> Fields:
+    return {
+        "underlying": m.underlying, "date": m.date, "iv_30d": m.iv_30d, "rank": m.rank, "percentile": m.percentile,
+        "observations": m.observations, "reason": m.reason,
+    }  # fmt: skip
+
+
+def _settled(m: PositionSettled) -> Fields:
+    shares = {} if m.shares == 0 else {
+        "shares": m.shares, "shares_symbol": m.shares_symbol, "share_price_usd": str(m.share_price_usd),
+    }  # fmt: skip
+    return {
+        "settlement_id": m.settlement_id, "trade_id": m.trade_id, "ending": m.ending.value, "symbol": m.symbol,
+        "contracts": m.contracts, "price_usd": str(m.price_usd), "source": m.source, **shares,
+    }  # fmt: skip
+
+
 # message class -> (event, level, fields)
 TABLE: dict[type[Message], tuple[str, str, Callable[[Any], Fields]]] = {
     SessionOpened: ("session_opened", "info", lambda m: {"date": m.date}),
     SessionClosed: ("session_closed", "info", lambda m: {"date": m.date}),
     NoSignal: ("no_signal", "info", lambda m: {"strategy": m.strategy, "symbol": m.symbol, "reason": m.reason}),
     NoData: ("no_data", "info", lambda m: {"strategy": m.strategy, "symbol": m.symbol, "what": m.what}),
+    DailyIvRanked: ("iv_ranked", "info", _iv_ranked),
+    DailyIvMissing: (
+        "iv_missing",
+        "warning",
+        lambda m: {"underlying": m.underlying, "date": m.date, "what": m.what, "facts": m.facts, "final": m.final},
+    ),
     Intent: ("intent", "info", lambda m: {"intent_id": m.intent_id, "reason": m.reason, "confidence": m.confidence}),
     IntentApproved: ("intent_approved", "info", _approved),
     IntentRefused: ("intent_refused", "warning", _refused),
@@ -115,6 +140,7 @@ TABLE: dict[type[Message], tuple[str, str, Callable[[Any], Fields]]] = {
         "info",
         lambda m: {"trade_id": m.trade_id, "rule": m.rule, "observed": m.observed, "limit": m.limit},
     ),
+    ExitUnjudged: ("exit_unjudged", "warning", lambda m: {"trade_id": m.trade_id, "rule": m.rule, "what": m.what}),
     LatchChanged: (
         "latch_changed",
         "error",
@@ -132,6 +158,7 @@ TABLE: dict[type[Message], tuple[str, str, Callable[[Any], Fields]]] = {
         "warning",
         lambda m: {"request_id": m.request_id, "symbol": m.symbol, "amount_usd": str(m.amount_usd), "who": m.who},
     ),
+    PositionSettled: ("position_settled", "warning", _settled),
     ForeignExecution: (
         "foreign_execution",
         "error",
@@ -168,8 +195,7 @@ class EventLog:
         for message in turn.messages:
             row = TABLE.get(type(message))
             if row is not None:
-                cleared = isinstance(message, LatchChanged) and not message.active
-                self._say(turn, row[0], "info" if cleared else row[1], row[2](message))
+                self._say(turn, row[0], _level(message, row[1]), row[2](message))
             elif isinstance(message, Reconciled) and message.differences != self._differences:
                 # Only edges: a comparison that stays clean, or stays the same, is not news.
                 self._differences = message.differences
@@ -179,3 +205,14 @@ class EventLog:
     def _say(self, turn: Turn, event: str, level: str, fields: Fields) -> None:
         stamp = dt.datetime.fromtimestamp(turn.stamped.at_ns // 1_000_000_000, dt.UTC)
         getattr(log, level)(event, seq=turn.stamped.seq, market_time=stamp.isoformat(), **fields)
+
+
+def _level(message: Message, usual: str) -> str:
+    """A latch that is cleared and a contract that simply expired are no alarms; a leg on its own is one."""
+    match message:
+        case LatchChanged(active=False) | PositionSettled(ending=Ending.EXPIRED):
+            return "info"
+        case ExitTriggered(rule="orphan_leg"):
+            return "error"
+        case _:
+            return usual

@@ -11,19 +11,20 @@ from decimal import Decimal
 from typing import Any
 
 from oracle.core.engine import Turn
+from oracle.core.marketdata import Bar, Quote
+from oracle.core.message import Message
 from oracle.core.messages import (
-    Bar,
     CashCorrected,
     EquityMarked,
+    ExitTriggered,
     FeeCharged,
     IntentApproved,
     IntentRefused,
     LatchChanged,
-    Message,
     NoData,
     NoSignal,
     OrderFilled,
-    Quote,
+    PositionSettled,
     Reconciled,
     SessionClosed,
     SessionOpened,
@@ -37,7 +38,19 @@ from oracle.core.money import ZERO
 
 RECENT = 12
 NEVER_NS = 2**63 - 1
-SHOWN = (IntentApproved, IntentRefused, OrderFilled, TradeClosed, LatchChanged, StrategyFailed)
+SHOWN = (IntentApproved, IntentRefused, OrderFilled, PositionSettled, TradeClosed, LatchChanged, StrategyFailed)
+# The exit rule of a trade that lost its balance: legs that no longer belong together.
+ORPHAN = "orphan_leg"
+
+
+@dataclass(slots=True)
+class Day:
+    """One session's comparisons of ledger and broker, those of the evening after it included."""
+
+    compared: int = 0
+    differing: int = 0
+    last: tuple[str, ...] | None = None  # None: never compared
+    after_close: bool = False
 
 
 @dataclass(slots=True)
@@ -57,12 +70,16 @@ class Tally:
     refusals_by_rule: Counter[str] = field(default_factory=Counter)
     reasons: dict[tuple[str, str], str] = field(default_factory=dict)
     trades: list[TradeClosed] = field(default_factory=list)
+    settlements: Counter[str] = field(default_factory=Counter)
+    orphans: set[str] = field(default_factory=set)
+    days: dict[str, Day] = field(default_factory=dict)
     open_trades: dict[str, TradeOpened] = field(default_factory=dict)
     mids: dict[str, float | None] = field(default_factory=dict)
     recent: deque[tuple[int, Message]] = field(default_factory=lambda: deque(maxlen=RECENT))
     differences: tuple[str, ...] | None = None  # None: ledger and broker were never compared
     at_ns: int = 0
     session_open_ns: int = NEVER_NS
+    date: str = ""
 
     def restore(self, open_trades: Iterable[TradeOpened], equity: EquityMarked | None) -> None:
         """Take over the trades that were open at the start and the last known equity; counts are the run's own."""
@@ -109,14 +126,48 @@ class Tally:
                 self.equity = message
             case SessionOpened():
                 self.session_open_ns = message.open_ns
+                self.date = message.date
+                self.days.setdefault(message.date, Day())
             case SessionClosed():
                 self.sessions += 1
                 self.session_open_ns = NEVER_NS
-            case Reconciled():
-                self.differences = message.differences
             case NoSignal() | NoData():
                 word = message.reason if isinstance(message, NoSignal) else f"no data: {message.what}"
                 self.reasons[message.strategy, message.symbol] = word
+            case _:
+                self._count_ends(message)
+
+    def _count_ends(self, message: Message) -> None:
+        match message:
+            case PositionSettled():
+                self.settlements[message.ending.value] += 1
+            case ExitTriggered(rule=rule) if rule == ORPHAN:
+                self.orphans.add(message.trade_id)
+            case Reconciled():
+                self._compared(message)
+
+    def _compared(self, compared: Reconciled) -> None:
+        self.differences = compared.differences
+        day = self.days.get(self.date)
+        if day is not None:
+            day.compared += 1
+            day.differing += compared.differences != ()
+            day.last = compared.differences
+            day.after_close |= self.session_open_ns == NEVER_NS
+
+    def strategies(self) -> dict[str, dict[str, Any]]:
+        """Round trips of each strategy: counts, wins, P&L in dollars (net: after modelled fees), ends by rule."""
+        rows: dict[str, dict[str, Any]] = {}
+        for trade in self.trades:
+            row = rows.setdefault(
+                trade.strategy, {"trades": 0, "wins": 0, "gross_usd": ZERO, "net_usd": ZERO, "ends": Counter()}
+            )
+            row["trades"] += 1
+            row["wins"] += trade.net_pnl_usd > 0
+            row["gross_usd"] += trade.gross_pnl_usd
+            row["net_usd"] += trade.net_pnl_usd
+            row["ends"][trade.exit_rule] += 1
+        return dict(sorted(rows.items()))
 
     def _count_cash(self, message: FeeCharged | CashCorrected) -> None:
         if isinstance(message, CashCorrected):
@@ -138,6 +189,32 @@ class Tally:
             "realized_pnl": _usd(self.realized_pnl_usd),
             "fees_broker": _usd(self.fees_broker_usd),
             "equity": None if self.equity is None else _usd(self.equity.equity_usd),
+        }
+
+    def outcome(self) -> dict[str, Any]:
+        """How trades ended and whether the books agreed, session by session, as JSON-able values."""
+        return {
+            "by_strategy": {
+                name: {
+                    **row,
+                    "gross_usd": _usd(row["gross_usd"]),
+                    "net_usd": _usd(row["net_usd"]),
+                    "ends": dict(sorted(row["ends"].items())),
+                }
+                for name, row in self.strategies().items()
+            },
+            "settlements": dict(sorted(self.settlements.items())),
+            "orphans": len(self.orphans),
+            "open_trades": sorted(self.open_trades),
+            "compared": {
+                date: {
+                    "times": day.compared,
+                    "after_close": day.after_close,
+                    "differing": day.differing,
+                    "differences": None if day.last is None else list(day.last),
+                }
+                for date, day in self.days.items()
+            },
         }
 
 

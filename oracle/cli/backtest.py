@@ -1,13 +1,14 @@
 """``oracle backtest``: trade recorded bars on the exchange in process, in virtual time, then say what it came to."""
 
 import sys
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oracle.cli.options import ConfigOption, JsonOption, SeedOption
+from oracle.cli.options import ConfigOption, JsonOption, PlantOption, SeedOption
 from oracle.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -25,10 +26,15 @@ ON_MODELLED = ("intents", "refusals", "orders", "fills", "trades", "realized_pnl
 
 
 def backtest(
-    data: Annotated[Path, typer.Option("--data", help="Folder of minute bars; see docs/backtest.md.")],
     first: Annotated[str, typer.Option("--from", help="First session, YYYY-MM-DD.", metavar="DATE")],
     last: Annotated[str, typer.Option("--to", help="Last session, YYYY-MM-DD.", metavar="DATE")],
     strategy: Annotated[list[str], typer.Option("--strategy", help="A strategy to run. Repeatable.", metavar="NAME")],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder of minute bars; see docs/backtest.md.")
+    ] = None,
+    simulated: Annotated[
+        bool, typer.Option("--simulated", help="Trade the generated market of --seed instead of a folder.")
+    ] = False,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -36,20 +42,37 @@ def backtest(
             help="A setting, or a parameter of the only strategy, e.g. --set rsi_length=7. Repeatable.",
         ),
     ] = None,
+    plant: PlantOption = None,
+    step: Annotated[
+        int, typer.Option(min=1, max=60, help="Seconds between looks at the generated market while no order works.")
+    ] = 1,
+    exchange: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exchange", metavar="NAME=VALUE",
+            help="A setting of the exchange in process, e.g. options_level=2. Repeatable.",
+        ),
+    ] = None,
     state: Annotated[
         Path | None, typer.Option("--state", help="Folder for database and journal (default: a new one in state/).")
     ] = None,
     cash: Annotated[str, typer.Option(help="Opening cash in USD.")] = "100000",
+    leave_open: Annotated[
+        bool, typer.Option("--leave-open", help="Leave trades open at the last close, instead of closing them before.")
+    ] = False,
     seed: SeedOption = 1,
     json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:  # fmt: skip
-    """Trade recorded minute bars with any strategies, as fast as it goes; needs no account and no network.
+    """Trade recorded minute bars, or the generated market, with any strategies, as fast as it goes.
+
+    Needs no account and no network.
 
     Options come from recorded chains where the folder has them, else from a stated model, and then every figure that
     depends on it is labelled. Two runs with the same arguments and files print the same JSON.
     """
     import asyncio
+    import time
 
     from rich.console import Console
 
@@ -61,11 +84,18 @@ def backtest(
             "--state", f"{state} holds an earlier run, and a backtest starts books of its own",
             "choose a new folder, or leave it out",
         )  # fmt: skip
-    what = Backtest(data, first, last, _cash(cash), seed)
+    if (data is None) is not simulated:
+        problem = "a backtest needs a market" if data is None else "--data and --simulated are two markets"
+        raise ConfigurationError("--data", problem, "give either --data FOLDER or --simulated")
+    if step > 1 and not simulated:
+        raise ConfigurationError("--step", "recorded minutes have their own instants", "leave it out")
+    if plant and not simulated:
+        raise ConfigurationError("--plant", "nothing is planted in recorded bars", "leave it out, or use --simulated")
+    what = Backtest(data, first, last, _cash(cash), seed, _exchange(exchange or []), leave_open, plant or [], step)
     settings = backtest_config(config, set_ or [], what, strategy)
     logs.configure_logging(settings.logs.level, secrets=settings.secrets())
     folder = state if state is not None else _new_folder()
-    bar = _Bar(Console(stderr=True))
+    bar, began_s = _Bar(Console(stderr=True)), time.monotonic()
     try:
         outcome = asyncio.run(run_backtest(settings, what, folder, bar.start, bar.on_session))
     finally:
@@ -79,6 +109,7 @@ def backtest(
 
         console = Console(file=sys.stdout)
         print_summary(outcome.result, console)
+        _cost(console, began_s)
         for line in outcome.lacking:
             console.print(f"[yellow]{line}[/yellow]", highlight=False, soft_wrap=True)
     if outcome.result.tally.differences:
@@ -93,10 +124,13 @@ def backtest_config(file: Path | None, overrides: list[str], what: "Backtest", n
     from oracle.risk.limits import DEFAULT_BETAS
     from oracle.sim.bar_files import BarFolder
 
-    folder = BarFolder(what.data)
-    risk = RECORDED["risk"] if has_recorded_chain(folder, what) else ONE_QUOTE_A_MINUTE
-    # An unknown beta refuses every entry. 1.0 is what the market as a whole has; a better figure goes in --set.
-    betas = {symbol: 1.0 for symbol in folder.symbols() if symbol not in DEFAULT_BETAS}
+    risk: Mapping[str, Any] = {}
+    betas: dict[str, float] = {}
+    if what.data is not None:
+        folder = BarFolder(what.data)
+        risk = RECORDED["risk"] if has_recorded_chain(folder, what) else ONE_QUOTE_A_MINUTE
+        # An unknown beta refuses every entry. 1.0 is what the market as a whole has; a better figure goes in --set.
+        betas = {symbol: 1.0 for symbol in folder.symbols() if symbol not in DEFAULT_BETAS}
     base: dict[str, Any] = {
         "mode": "sim", "console": {"port": 0}, "logs": {"level": "error"}, "risk": dict(risk), "betas": betas,
         "sim": {"account_read_every_s": ACCOUNT_READ_EVERY_S},
@@ -120,6 +154,17 @@ def _full_name(item: str, names: list[str], sections: set[str]) -> str:
     return f"strategies.{names[0]}.{item}"
 
 
+def _exchange(items: list[str]) -> dict[str, Any]:
+    """Settings of the exchange by name, as written; ``make_exchange`` checks them."""
+    from oracle.config import read_value
+
+    pairs = [item.partition("=") for item in items]
+    for name, equals, _ in pairs:
+        if not name or not equals:
+            raise ConfigurationError("--exchange", f"{name!r} is not name=value", "write e.g. options_level=2")
+    return {name: read_value(text) for name, _, text in pairs}
+
+
 def _cash(text: str) -> Decimal:
     try:
         amount = Decimal(text)
@@ -128,6 +173,15 @@ def _cash(text: str) -> Decimal:
     if not (amount.is_finite() and amount >= 0):
         raise ConfigurationError("--cash", f"{text!r} is not an amount of dollars", "write e.g. --cash 50000")
     return amount
+
+
+def _cost(console: "Console", began_s: float) -> None:
+    """Say how long the run took and the most memory that the process has held."""
+    import resource
+    import time
+
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts kilobytes
+    console.print(f"took {time.monotonic() - began_s:.1f} s, {peak_mb:.0f} MB at most", highlight=False)
 
 
 class _Bar:

@@ -14,13 +14,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from oracle.cli.names import label
 from oracle.cli.newyork import new_york
+from oracle.core.message import Message
 from oracle.core.messages import (
     IntentApproved,
     IntentRefused,
     LatchChanged,
-    Message,
     OrderFilled,
+    PositionSettled,
     StrategyFailed,
     TradeClosed,
 )
@@ -46,8 +48,11 @@ def describe(message: Message) -> str:
             return (
                 f"{message.side.value} {message.contracts} {message.symbol} at {message.price_usd} ({message.purpose})"
             )
+        case PositionSettled():
+            shares = f", {message.shares:+d} {message.shares_symbol}" if message.shares != 0 else ""
+            return f"{message.ending.value.replace('_', ' ')} {message.contracts} {message.symbol}{shares}"
         case TradeClosed():
-            return f"closed {message.symbol} {usd(message.gross_pnl_usd)} USD by {message.exit_rule}"
+            return f"closed {label(message.symbol)} {usd(message.gross_pnl_usd)} USD by {message.exit_rule}"
         case IntentApproved():
             return f"approved {message.underlying}: {message.contracts} contracts, bound by {message.bound_by}"
         case IntentRefused():
@@ -132,7 +137,7 @@ class LiveView:
         words = {symbol: reason for (_, symbol), reason in tally.reasons.items()}
         for symbol in sorted(tally.mids):
             mid = tally.mids[symbol]
-            held = [t.symbol for t in tally.open_trades.values() if t.underlying == symbol]
+            held = [label(t.symbol) for t in tally.open_trades.values() if t.underlying == symbol]
             text = f"holds {', '.join(held)}" if held else words.get(symbol, "").replace("_", " ")
             table.add_row(symbol, "unknown" if mid is None else f"{mid:,.2f}", text)
         equity = tally.equity

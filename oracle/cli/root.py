@@ -5,7 +5,22 @@ from typing import Annotated
 import typer
 
 from oracle import __version__
-from oracle.cli import backtest, control, demo, exchange, replay, run, show, trade
+from oracle.cli import (
+    backtest,
+    breakeven,
+    chain,
+    control,
+    demo,
+    exchange,
+    gamma,
+    iv,
+    preflight,
+    replay,
+    run,
+    show,
+    strategies,
+    trade,
+)
 
 app = typer.Typer(
     name="oracle",
@@ -44,3 +59,9 @@ app.command("disable")(control.disable)
 app.command("reconcile")(control.reconcile)
 app.command("adopt")(control.adopt)
 app.command("trade")(trade.trade)
+app.command("preflight")(preflight.preflight)
+app.command("chain")(chain.chain)
+app.command("gamma")(gamma.gamma)
+app.add_typer(iv.app, name="iv")
+app.command("strategies")(strategies.strategies)
+app.command("breakeven")(breakeven.breakeven)

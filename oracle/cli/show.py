@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from oracle.cli.names import label
 from oracle.cli.newyork import new_york
 from oracle.cli.options import DEFAULT_STATE, JsonOption, StateOption
+from oracle.core.structures import is_structure
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,6 +27,7 @@ def status(state: StateOption = DEFAULT_STATE, json: JsonOption = False) -> None
 
     with read.reading(state) as db:
         facts = {**read.status(db), "not_ours": read.unsettled(db), "interventions": read.interventions(db, limit=5)}
+        facts["holdings"] = read.holdings(db)
     if json:
         _print_json(facts)
         return
@@ -43,6 +46,12 @@ def status(state: StateOption = DEFAULT_STATE, json: JsonOption = False) -> None
         table.add_row("realised today", "before modelled fees: " + f"{equity['realized_today_usd']:+,.2f} USD")
     for name in ("open_trades", "closed_trades", "working_orders", "unknown_orders", "foreign_executions"):
         table.add_row(name.replace("_", " "), str(facts[name]))
+    for held in facts["holdings"]:
+        pnl = "P&L unknown" if held["pnl_usd"] is None else f"P&L {held['pnl_usd']:+,.2f} USD before fees"
+        broken = "" if held["whole"] else ", its legs do not match"
+        table.add_row("holds", f"{held['contracts_open']} {label(held['symbol'])}: {pnl}{broken}")
+    if facts["settlements"] > 0:
+        table.add_row("settlements", f"{facts['settlements']} legs ended without an order of ours")
     for latch in facts["latches"]:
         table.add_row("breaker set", f"{latch['latch']}: {latch['reason']}")
     if not facts["latches"]:
@@ -53,20 +62,23 @@ def status(state: StateOption = DEFAULT_STATE, json: JsonOption = False) -> None
     if compared is not None:
         verdict = "; ".join(compared["differences"]) or "ledger and broker agree"
         table.add_row("compared", f"{verdict} ({_when(compared['at_ns'])})")
-    _print(table)
+    print_table(table)
 
 
 def positions(state: StateOption = DEFAULT_STATE, json: JsonOption = False) -> None:
-    """Show what is held, folded from the fills."""
+    """Show what is held by trade, with its legs: net price, last mark, P&L before fees, expiry."""
     from oracle.store import read
 
     with read.reading(state) as db:
-        rows, others = read.positions(db), read.unsettled(db)
-    _show(rows, json, "no positions", {
-        "symbol": lambda r: r["symbol"], "qty": lambda r: f"{r['qty']:+d}",
-        "average": lambda r: _price(r["avg_price_usd"]), "cost USD": lambda r: _usd(r["cost_usd"]),
-    })  # fmt: skip
-    if others and not json:
+        rows, others, trades = read.positions(db), read.unsettled(db), read.holdings(db)
+        session = read.status(db)["session"]
+    from oracle.cli.held import print_holdings, with_trades
+
+    if json:
+        _print_json(with_trades(rows, trades))
+        return
+    print_holdings(rows, trades, None if session is None else session["date"])
+    if others:
         print(f"others traded {', '.join(sorted({row['symbol'] for row in others}))}; see oracle reconcile")
 
 
@@ -84,27 +96,39 @@ def orders(
     # Numbers, not ids: a row fits 80 columns; --json has everything.
     _show(rows, json, "no orders", {
         "no.": lambda r: str(r["sequence"]), "when": lambda r: _when(r["recorded_ns"], SHORT),
-        "why": lambda r: r["purpose"], "side": lambda r: r["side"], "contract": lambda r: r["symbol"],
+        "why": lambda r: r["purpose"], "side": lambda r: r["side"], "contract": lambda r: label(r["symbol"]),
         "filled": lambda r: f"{r['filled']}/{r['contracts']}",
-        "worst": lambda r: "market" if r["worst_price_usd"] is None else _price(r["worst_price_usd"]),
+        "worst": lambda r: "market" if r["worst_price_usd"] is None else net(r["worst_price_usd"]),
         "state": lambda r: r["end_reason"] or r["state"],
     })  # fmt: skip
 
 
 def trades(state: StateOption = DEFAULT_STATE, json: JsonOption = False, limit: LimitOption = 50) -> None:
-    """Show round trips, newest first: prices, slippage, fees, P&L net of modelled fees, and why each ended."""
+    """Show round trips, newest first: prices, P&L net of modelled fees, and why each ended.
+
+    A structure has its net prices (cr: a credit), the most that it could lose, and its break-even prices.
+    """
     from oracle.store import read
 
     with read.reading(state) as db:
         rows = read.trades(db, limit=limit)
     _show(rows, json, "no trades", {
-        "contract": lambda r: r["symbol"], "opened": lambda r: _when(r["opened_ns"], SHORT),
+        "contract": _traded, "opened": lambda r: _when(r["opened_ns"], SHORT),
         "closed": lambda r: "open" if r["closed_ns"] is None else _when(r["closed_ns"], "%H:%M"),
-        "n": lambda r: _or_unknown(r["contracts"], str), "entry": lambda r: _or_unknown(r["entry_price_usd"], _price),
-        "exit": lambda r: _or_unknown(r["exit_price_usd"], _price),
+        "n": lambda r: _or_unknown(r["contracts"], str), "entry": lambda r: _or_unknown(r["entry_price_usd"], net),
+        "exit": lambda r: _or_unknown(r["exit_price_usd"], net),
         "net P&L": lambda r: _or_unknown(r["net_pnl_usd"], lambda v: f"{v:+,.2f}"),
         "ended by": lambda r: (r["exit_rule"] or "").replace("_", " "),
     })  # fmt: skip
+
+
+def _traded(row: dict[str, Any]) -> str:
+    """What was traded; of a structure also what it could come to."""
+    if not is_structure(row["symbol"]):
+        return str(row["symbol"])
+    even = "/".join(_price(price) for price in row["break_evens"] or ())
+    lost = f"max loss {_usd(row['worst_case_usd'])}"
+    return f"{label(row['symbol'])}\n  {lost}{', even at ' + even if even else ''}"
 
 
 def _show(rows: list[dict[str, Any]], json: bool, nothing: str, columns: dict[str, Any]) -> None:
@@ -119,13 +143,15 @@ def _show(rows: list[dict[str, Any]], json: bool, nothing: str, columns: dict[st
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in columns:
         numeric = name in NUMERIC
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=name not in ("ended by", "state"))
+        wraps = name in ("ended by", "state", "contract")
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=not wraps)
     for row in rows:
         table.add_row(*(str(make(row)) for make in columns.values()))
-    _print(table)
+    print_table(table)
 
 
-def _print(table: "Table") -> None:
+def print_table(table: "Table") -> None:
+    """Print to the terminal's width; whole rows into a pipe."""
     from rich.console import Console
 
     console = Console()
@@ -158,6 +184,11 @@ def _usd(amount: Decimal) -> str:
 
 def _price(amount: Decimal) -> str:
     return f"{amount:.4f}".rstrip("0").rstrip(".") if amount % Decimal("0.01") else f"{amount:.2f}"
+
+
+def net(amount: Decimal) -> str:
+    """A price of one unit; a credit says so."""
+    return _price(amount) if amount >= 0 else f"{_price(-amount)} cr"
 
 
 def _or_unknown(value: Any, form: Any) -> str:

@@ -13,9 +13,10 @@ from typing import TypeVar
 
 import msgspec
 
+from oracle.core.marketdata import DailyIvObserved
+from oracle.core.message import Message
 from oracle.core.messages import (
     CashCorrected,
-    DailyIvObserved,
     EquityMarked,
     ExitPlanAdvanced,
     ExitTriggered,
@@ -24,11 +25,11 @@ from oracle.core.messages import (
     Intent,
     LatchChanged,
     LedgerSeeded,
-    Message,
     OperatorAnswered,
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
+    PositionSettled,
     SessionOpened,
     StrategyFailed,
     SubmitOrder,
@@ -36,13 +37,22 @@ from oracle.core.messages import (
     TradeOpened,
 )
 from oracle.core.money import from_micros
-from oracle.store.rows import QUERIES, answer_of, correction_of, decoded, intent_of, message_of
+from oracle.store.rows import (
+    QUERIES,
+    answer_of,
+    correction_of,
+    decoded,
+    equity_of,
+    intent_of,
+    message_of,
+    settlement_of,
+)
 
 M = TypeVar("M", bound=Message)
 Numbered = list[tuple[int, M]]
 # A union, not Message: a journal's snapshot is decoded by these types.
 Booked = (
-    LedgerSeeded | FeeCharged | CashCorrected
+    LedgerSeeded | FeeCharged | CashCorrected | PositionSettled
     | SubmitOrder | OrderFilled | OrderClosed | ExitTriggered | TradeOpened | TradeClosed
 )  # fmt: skip
 
@@ -64,13 +74,14 @@ class StrategyResults(msgspec.Struct, frozen=True):
 class Loaded(msgspec.Struct, frozen=True):
     """Everything durable that a start needs. All tuples are in commit order.
 
-    ``books``: what the ledger folds (LedgerSeeded, FeeCharged, CashCorrected, SubmitOrder, OrderFilled, OrderClosed,
-    ExitTriggered, and trades opened and closed) as one sequence. ``order_events`` are of all orders, because an
-    execution can be told long after its order's end; ``phases`` are those of open trades only; ``intents`` are of the
-    newest session; ``latch_events`` are all changes, ``latches`` the newest of each; ``equity`` is the newest mark of
-    each kind.
+    ``books``: what the ledger folds (LedgerSeeded, FeeCharged, CashCorrected, PositionSettled, SubmitOrder,
+    OrderFilled, OrderClosed, ExitTriggered, and trades opened and closed) as one sequence. ``order_events`` are of all
+    orders, because an execution can be told long after its order's end; ``phases`` are those of open trades only;
+    ``intents`` are of the newest session; ``latch_events`` are all changes, ``latches`` the newest of each; ``equity``
+    is the newest mark of each kind.
     ``submitted_ns`` and ``advanced_ns``: when each of ``submits`` and ``order_events`` was committed, UTC ns.
-    ``settled``: executions of others that the books hold, sorted; ``operator``: every answer to an operator.
+    ``settled``: executions of others that the books hold, and ids that settlements cover, sorted; ``settlements``: all
+    of them; ``operator``: every answer to an operator.
     """
 
     token: str
@@ -100,6 +111,7 @@ class Loaded(msgspec.Struct, frozen=True):
     advanced_ns: tuple[int, ...] = ()
     settled: tuple[str, ...] = ()
     operator: tuple[OperatorAnswered, ...] = ()
+    settlements: tuple[PositionSettled, ...] = ()
 
     @property
     def last_equity(self) -> EquityMarked | None:
@@ -148,8 +160,9 @@ def _load(db: sqlite3.Connection) -> Loaded:
     fees = _read(db, "load_fees", lambda row: message_of(FeeCharged, row))
     session = db.execute(QUERIES["load_session"]).fetchone()
     corrected = _read(db, "load_cash_corrections", correction_of)
+    settlements = _read(db, "load_settlements", settlement_of)
     sources: tuple[Sequence[tuple[int, Booked]], ...] = (
-        seeds, submits, ends, fills, opened, closed, triggered, fees, corrected,
+        seeds, submits, ends, fills, opened, closed, triggered, fees, corrected, settlements,
     )  # fmt: skip
     books = heapq.merge(*sources, key=lambda pair: pair[0])
     return Loaded(
@@ -171,7 +184,7 @@ def _load(db: sqlite3.Connection) -> Loaded:
         phases=_list(db, "load_phases", ExitPlanAdvanced),
         latch_events=_list(db, "load_latch_events", LatchChanged),
         latches=_list(db, "load_latches", LatchChanged),
-        equity=_list(db, "load_equity", EquityMarked),
+        equity=_messages(_read(db, "load_equity", equity_of)),
         intents=_messages(_read(db, "load_intents", intent_of)),
         failures=_list(db, "load_failures", StrategyFailed),
         iv_history=tuple(message_of(DailyIvObserved, row) for row in db.execute(QUERIES["load_iv"])),
@@ -180,6 +193,7 @@ def _load(db: sqlite3.Connection) -> Loaded:
         advanced_ns=_times(db, "load_order_events"),
         settled=tuple(row["execution_id"] for row in db.execute(QUERIES["load_settled"])),
         operator=_messages(_read(db, "load_operator_answers", answer_of)),
+        settlements=_messages(settlements),
     )
 
 

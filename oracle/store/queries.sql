@@ -26,6 +26,7 @@ SELECT max(newest) FROM (
     UNION ALL SELECT max(log_id) FROM strategy_failures
     UNION ALL SELECT max(log_id) FROM operator_answers
     UNION ALL SELECT max(log_id) FROM cash_corrections
+    UNION ALL SELECT max(log_id) FROM position_settlements
 );
 
 -- name: insert_seed
@@ -125,9 +126,9 @@ ON CONFLICT (latch) DO UPDATE SET log_id = excluded.log_id;
 
 -- name: insert_equity
 INSERT INTO equity_snapshots (log_id, date, at_ns, kind, cash_micros, equity_micros, day_start_equity_micros,
-    peak_equity_micros, realized_today_micros, unrealized_micros, marks_stale, turn_seq, recorded_ns)
+    peak_equity_micros, realized_today_micros, unrealized_micros, marks_stale, marks, turn_seq, recorded_ns)
 VALUES (:log_id, :date, :at_ns, :kind, :cash_micros, :equity_micros, :day_start_equity_micros, :peak_equity_micros,
-    :realized_today_micros, :unrealized_micros, :marks_stale, :turn_seq, :recorded_ns);
+    :realized_today_micros, :unrealized_micros, :marks_stale, :marks, :turn_seq, :recorded_ns);
 
 -- name: open_session
 INSERT INTO sessions (date, open_ns, close_ns, first_ns) VALUES (:date, :open_ns, :close_ns, :recorded_ns)
@@ -136,9 +137,11 @@ ON CONFLICT (date) DO UPDATE SET starts = starts + 1, open_ns = excluded.open_ns
 -- name: close_session
 UPDATE sessions SET ended_ns = :recorded_ns WHERE date = :date;
 
+-- What the embedded exchange tells at each start fills gaps alone (as options/iv_history.py does).
 -- name: put_iv
 INSERT INTO iv_history (underlying, date, iv_30d, source) VALUES (:underlying, :date, :iv_30d, :source)
-ON CONFLICT (underlying, date) DO UPDATE SET iv_30d = excluded.iv_30d, source = excluded.source;
+ON CONFLICT (underlying, date) DO UPDATE SET iv_30d = excluded.iv_30d, source = excluded.source
+WHERE excluded.source <> 'exchange' OR iv_history.source = 'exchange';
 
 -- name: insert_reconciliation
 INSERT INTO reconciliations (log_id, at_ns, reason, differences, turn_seq, recorded_ns)
@@ -158,6 +161,15 @@ INSERT INTO adopted_executions (execution_id, log_id, order_id) VALUES (:executi
 -- name: insert_cash_correction
 INSERT INTO cash_corrections (log_id, request_id, symbol, amount_micros, who, why, covers, at_ns, turn_seq, recorded_ns)
 VALUES (:log_id, :request_id, :symbol, :amount_micros, :who, :why, :covers, :at_ns, :turn_seq, :recorded_ns);
+
+-- name: insert_settlement
+INSERT INTO position_settlements (log_id, settlement_id, trade_id, ending, symbol, contracts, price_micros,
+    shares_symbol, shares, share_price_micros, fees_modelled_micros, source, covers, at_ns, turn_seq, recorded_ns)
+VALUES (:log_id, :settlement_id, :trade_id, :ending, :symbol, :contracts, :price_micros, :shares_symbol, :shares,
+    :share_price_micros, :fees_modelled_micros, :source, :covers, :at_ns, :turn_seq, :recorded_ns);
+
+-- name: load_settlements
+SELECT * FROM position_settlements ORDER BY log_id;
 
 -- name: load_cash_corrections
 SELECT * FROM cash_corrections ORDER BY log_id;
@@ -241,14 +253,41 @@ SELECT strategy, strategy_hash, count(*) AS trades,
 FROM trades WHERE closed_ns IS NOT NULL GROUP BY strategy, strategy_hash ORDER BY strategy, strategy_hash;
 
 -- name: read_flows
-SELECT symbol, CASE side WHEN 'buy' THEN contracts ELSE -contracts END AS signed, price_micros
-FROM fills ORDER BY log_id;
+-- What moved positions, in order. A settlement leaves `signed` to the reader: it brings what is held nearer to zero.
+SELECT log_id, 0 AS part, symbol, CASE side WHEN 'buy' THEN contracts ELSE -contracts END AS signed, 0 AS leaving,
+    price_micros
+FROM fills
+UNION ALL
+SELECT log_id, 0, symbol, 0, contracts, price_micros FROM position_settlements
+UNION ALL
+SELECT log_id, 1, shares_symbol, shares, 0, share_price_micros FROM position_settlements WHERE shares <> 0
+ORDER BY log_id, part;
+
+-- name: read_open_entries
+-- The entries of trades that are open. A trade that was opened again begins with the turn of its new opening.
+SELECT t.trade_id, t.opened_ns, o.message, o.closed_ns IS NOT NULL AS entry_over
+FROM trades t JOIN orders o ON o.order_id = t.entry_order_id WHERE t.closed_ns IS NULL ORDER BY t.trade_id;
+
+-- name: read_open_fills
+SELECT f.*, o.message FROM trades t
+JOIN fills f ON f.trade_id = t.trade_id AND f.recorded_ns >= t.recorded_ns
+JOIN orders o ON o.order_id = f.order_id
+WHERE t.closed_ns IS NULL ORDER BY f.log_id;
+
+-- name: read_open_settlements
+SELECT s.* FROM trades t
+JOIN position_settlements s ON s.trade_id = t.trade_id AND s.recorded_ns >= t.recorded_ns
+WHERE t.closed_ns IS NULL ORDER BY s.log_id;
+
+-- name: read_settlements
+SELECT * FROM position_settlements WHERE :trade_id IS NULL OR trade_id = :trade_id ORDER BY log_id DESC LIMIT :limit;
 
 -- name: read_orders
 SELECT log_id, order_id, sequence, trade_id, decision_id, strategy, strategy_hash, underlying, purpose, symbol, side,
     contracts, order_type, worst_price_micros, decision_mid_micros, window_end_ns, planned_risk_micros,
     worst_case_micros, equity_micros, reason, config_fingerprint, message, turn_seq, recorded_ns, state, attempt, step,
-    (SELECT coalesce(sum(f.contracts), 0) FROM fills f WHERE f.order_id = o.order_id) AS filled,
+    (SELECT json_group_object(symbol, contracts) FROM (SELECT f.symbol, sum(f.contracts) AS contracts FROM fills f
+        WHERE f.order_id = o.order_id GROUP BY f.symbol)) AS filled,
     closed_log_id, closed_ns, closed_filled, end_reason
 FROM orders o ORDER BY log_id DESC LIMIT :limit;
 
@@ -256,7 +295,8 @@ FROM orders o ORDER BY log_id DESC LIMIT :limit;
 SELECT log_id, order_id, sequence, trade_id, decision_id, strategy, strategy_hash, underlying, purpose, symbol, side,
     contracts, order_type, worst_price_micros, decision_mid_micros, window_end_ns, planned_risk_micros,
     worst_case_micros, equity_micros, reason, config_fingerprint, message, turn_seq, recorded_ns, state, attempt, step,
-    (SELECT coalesce(sum(f.contracts), 0) FROM fills f WHERE f.order_id = o.order_id) AS filled,
+    (SELECT json_group_object(symbol, contracts) FROM (SELECT f.symbol, sum(f.contracts) AS contracts FROM fills f
+        WHERE f.order_id = o.order_id GROUP BY f.symbol)) AS filled,
     closed_log_id, closed_ns, closed_filled, end_reason
 FROM orders o WHERE closed_log_id IS NULL ORDER BY log_id DESC LIMIT :limit;
 
@@ -302,4 +342,5 @@ SELECT
     (SELECT count(*) FROM orders WHERE closed_log_id IS NULL AND state = 'unknown') AS unknown_orders,
     (SELECT count(*) FROM trades WHERE closed_ns IS NULL) AS open_trades,
     (SELECT count(*) FROM trades WHERE closed_ns IS NOT NULL) AS closed_trades,
+    (SELECT count(*) FROM position_settlements) AS settlements,
     (SELECT count(*) FROM foreign_executions) AS foreign_executions;

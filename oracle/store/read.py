@@ -1,12 +1,13 @@
 """Read-only questions to the database for commands: status, positions, orders, trades, fills, equity.
 
 Inputs: the state folder. Outputs: plain dicts and lists; amounts are Decimal dollars, times UTC nanoseconds. Works
-while the daemon writes (own connections, ``mode=ro``, one snapshot each). Positions are folded from fills each time.
+while the daemon writes (own connections, ``mode=ro``, one snapshot each). What is held is in ``store/holdings.py``.
 """
 
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,15 +15,19 @@ from urllib.parse import quote
 import msgspec
 
 from oracle.core.errors import ConfigurationError, StoreError
-from oracle.core.instruments import multiplier
 from oracle.core.money import from_micros
+from oracle.core.structures import legs_of
+from oracle.store.holdings import Facts, holdings, positions
 from oracle.store.rows import QUERIES
 from oracle.store.sqlite import APPLICATION_ID, schema_files
 from oracle.store.state import DATABASE_NAME
 
-Facts = dict[str, Any]
-_JSON_COLUMNS = frozenset({"legs", "facts", "exit_plan", "differences", "headroom"})
-_HIDDEN = frozenset({"log_id", "closed_log_id", "turn_seq", "message", "closed_message"})
+__all__ = [
+    "decisions", "equity", "holdings", "interventions", "order_events", "orders", "positions", "reading", "sessions",
+    "settlements", "status", "trades", "unsettled",
+]  # fmt: skip
+_JSON_COLUMNS = frozenset({"legs", "facts", "exit_plan", "differences", "headroom", "covers", "marks"})
+_HIDDEN = frozenset({"log_id", "closed_log_id", "turn_seq", "message", "closed_message", "entry_message"})
 
 
 @contextmanager
@@ -52,39 +57,19 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
         raise StoreError(f"database {path}: {error}") from error
 
 
-def positions(db: sqlite3.Connection) -> list[Facts]:
-    """Non-flat positions by symbol: signed ``qty`` and the average price of what is held, folded from fills."""
-    held: dict[str, tuple[int, int]] = {}  # quantity, cost in micros x quantity
-    for row in db.execute(QUERIES["read_flows"]):
-        quantity, cost = held.get(row["symbol"], (0, 0))
-        signed, price = row["signed"], row["price_micros"]
-        after = quantity + signed
-        if quantity * signed >= 0:
-            cost += signed * price
-        elif quantity * after >= 0:
-            cost = cost * after // quantity
-        else:
-            cost = after * price
-        held[row["symbol"]] = (after, cost)
-    return [
-        {
-            "symbol": symbol,
-            "qty": quantity,
-            "avg_price_usd": from_micros(round(cost / quantity)),
-            "cost_usd": from_micros(cost * multiplier(symbol)),
-        }
-        for symbol, (quantity, cost) in sorted(held.items())
-        if quantity != 0
-    ]
-
-
 def orders(db: sqlite3.Connection, *, working_only: bool = False, limit: int = 50) -> list[Facts]:
-    """Orders, newest first, each with its ladder."""
+    """Orders, newest first, each with its ladder and legs; ``filled`` counts units of its symbol."""
     name = "read_working_orders" if working_only else "read_orders"
     found = []
     for row in db.execute(QUERIES[name], {"limit": limit}):
-        facts = _facts(row)
-        facts["ladder"] = msgspec.json.decode(row["message"])["ladder"]
+        facts, command = _facts(row), msgspec.json.decode(row["message"])
+        facts["ladder"] = command["ladder"]
+        facts["legs"] = _legs(row["symbol"])
+        for name in ("max_gain_usd", "break_evens"):
+            facts[name] = _amounts(command.get(name))
+        # Units: the fills are those of the legs.
+        facts["filled_legs"] = msgspec.json.decode(row["filled"])
+        facts["filled"] = min(facts["filled_legs"].get(x["symbol"], 0) // x["ratio"] for x in facts["legs"])
         found.append(facts)
     return found
 
@@ -99,7 +84,20 @@ def trades(
 ) -> list[Facts]:
     """Round trips with every recorded field, newest first. Open ones have None for what only an end tells."""
     values = {"strategy": strategy, "open_only": int(open_only), "limit": limit}
-    return [_facts(row) for row in db.execute(QUERIES["read_trades"], values)]
+    found = []
+    for row in db.execute(QUERIES["read_trades"], values):
+        facts = _facts(row)
+        command = msgspec.json.decode(row["entry_message"])
+        for name in ("max_gain_usd", "break_evens"):
+            facts[name] = _amounts(command.get(name))
+        found.append(facts)
+    return found
+
+
+def settlements(db: sqlite3.Connection, *, trade_id: str | None = None, limit: int = 50) -> list[Facts]:
+    """What ended without an order of ours, newest first."""
+    rows = db.execute(QUERIES["read_settlements"], {"trade_id": trade_id, "limit": limit})
+    return [_facts(row) for row in rows]
 
 
 def decisions(db: sqlite3.Connection, *, limit: int = 50) -> list[Facts]:
@@ -145,6 +143,18 @@ def status(db: sqlite3.Connection) -> Facts:
         "latches": [_facts(row) for row in db.execute(QUERIES["read_active_latches"])],
         **counts,
     }
+
+
+def _legs(symbol: str) -> list[Facts]:
+    """What buying one unit of a symbol does in each of its legs."""
+    return [{"symbol": leg.symbol, "side": leg.side.value, "ratio": leg.ratio} for leg in legs_of(symbol)]
+
+
+def _amounts(value: Any) -> Any:
+    """Amounts that JSON holds as text; older commands have none."""
+    if isinstance(value, list):
+        return [Decimal(text) for text in value]
+    return None if value is None else Decimal(value)
 
 
 def _check(db: sqlite3.Connection, path: Path) -> None:

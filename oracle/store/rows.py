@@ -13,9 +13,10 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from oracle.core.errors import InvariantError, StoreError
+from oracle.core.marketdata import DailyIvObserved
+from oracle.core.message import Message
 from oracle.core.messages import (
     CashCorrected,
-    DailyIvObserved,
     EquityMarked,
     ExitPlanAdvanced,
     ExitTriggered,
@@ -26,12 +27,12 @@ from oracle.core.messages import (
     IntentRefused,
     LatchChanged,
     LedgerSeeded,
-    Message,
     OperatorAnswered,
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
     PositionAdopted,
+    PositionSettled,
     Reconciled,
     SessionClosed,
     SessionOpened,
@@ -45,7 +46,10 @@ from oracle.core.money import MICROS, from_micros, to_micros
 M = TypeVar("M", bound=Message)
 Row = dict[str, Any]
 # Only the prices of our own fills must be whole micros; a remote may tell other amounts finer, and is not refused.
-_EXACT: Mapping[type[Message], frozenset[str]] = {OrderFilled: frozenset({"price_usd"})}
+_EXACT: Mapping[type[Message], frozenset[str]] = {
+    OrderFilled: frozenset({"price_usd"}),
+    PositionSettled: frozenset({"price_usd", "share_price_usd"}),
+}
 
 
 class Stamp(NamedTuple):
@@ -152,6 +156,24 @@ def correction_of(row: sqlite3.Row) -> CashCorrected:
     values = {name: row[name] for name in CashCorrected.__struct_fields__ if name != "amount_usd"}
     covers = msgspec.json.decode(values["covers"])
     return converted(CashCorrected, {**values, "covers": covers, "amount_usd": from_micros(row["amount_micros"])})
+
+
+def settlement_of(row: sqlite3.Row) -> PositionSettled:
+    """Rebuild a settlement, whose covered ids are JSON."""
+    values = {name: row[name] for name in PositionSettled.__struct_fields__ if not name.endswith("_usd")}
+    for name in ("price", "share_price", "fees_modelled"):
+        micros = row[f"{name}_micros"]
+        values[f"{name}_usd"] = None if micros is None else from_micros(micros)
+    return converted(PositionSettled, {**values, "covers": msgspec.json.decode(values["covers"])})
+
+
+def equity_of(row: sqlite3.Row) -> EquityMarked:
+    """Rebuild an equity mark, whose prices are JSON; earlier versions kept none."""
+    values = {name: row[name] for name in EquityMarked.__struct_fields__ if not name.endswith("_usd")}
+    for name in (n for n in EquityMarked.__struct_fields__ if n.endswith("_usd")):
+        values[name] = from_micros(row[f"{name[:-4]}_micros"])
+    marks = {} if row["marks"] is None else msgspec.json.decode(row["marks"])
+    return converted(EquityMarked, {**values, "marks": marks})
 
 
 # ----------------------------------------------------------------------------------------------------- writers
@@ -278,4 +300,5 @@ WRITERS: Mapping[type[Message], Writer] = {
     OperatorAnswered: _plain("insert_operator_answer"),
     PositionAdopted: _write_adopted,
     CashCorrected: _plain("insert_cash_correction"),
+    PositionSettled: _plain("insert_settlement"),
 }

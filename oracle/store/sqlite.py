@@ -17,7 +17,8 @@ from typing import TypeVar
 import aiosqlite
 
 from oracle.core.errors import ConfigurationError, StoreError
-from oracle.core.messages import Message, Stamped
+from oracle.core.message import Message
+from oracle.core.messages import Stamped
 from oracle.store.loading import Loaded, load
 from oracle.store.rows import QUERIES, WRITERS, Stamp
 from oracle.store.state import DATABASE_NAME, FILE_MODE, StateLock, make_private, prepare_folder

@@ -14,12 +14,14 @@ import msgspec
 
 from oracle.core.instruments import multiplier
 from oracle.core.ledger import Ledger
-from oracle.core.vocabulary import OrderState, Purpose
+from oracle.core.structures import legs_of
+from oracle.core.vocabulary import Ending, OrderState, Purpose
 from oracle.execution.orders import TERMINAL
 from oracle.sim.exchange import Exchange
 from oracle.store.loading import Loaded
 
 ZERO = Decimal(0)
+SETTLEMENTS = frozenset({"OPEXP", "OPEXC", "OPASN", "OPTRD", "OPCSH"})
 
 
 class Fill(msgspec.Struct, frozen=True):
@@ -33,6 +35,14 @@ class Fill(msgspec.Struct, frozen=True):
     price_usd: Decimal
 
 
+class Settlement(msgspec.Struct, frozen=True):
+    """What the exchange did to a position by itself: signed change of a symbol and of cash."""
+
+    symbol: str
+    quantity: int
+    cash_usd: Decimal
+
+
 class Truth(msgspec.Struct, frozen=True):
     """The exchange's account at one moment."""
 
@@ -42,6 +52,7 @@ class Truth(msgspec.Struct, frozen=True):
     fills: dict[str, Fill]
     orders: tuple[dict[str, Any], ...]
     fees_usd: Decimal
+    settlements: tuple[Settlement, ...] = ()
 
     @property
     def live(self) -> list[dict[str, Any]]:
@@ -64,14 +75,23 @@ def truth_of(exchange: Exchange) -> Truth:
     assert not repeated, f"the exchange itself tells fills twice: {repeated}"
     orders = tuple(
         {
-            "id": order.id, "client": order.client_order_id, "symbol": order.legs[0].line.symbol,
-            "side": order.legs[0].side, "qty": order.qty, "filled": order.filled, "status": order.status,
+            "id": order.id, "legs": [leg.id for leg in order.legs], "client": order.client_order_id,
+            "symbol": "/".join(leg.line.symbol for leg in order.legs), "side": order.legs[0].side,
+            "qty": order.qty, "filled": order.filled, "status": order.status,
             "working": order.working, "created_ns": order.created_ns, "ended_ns": max(order.stamps.values(), default=0),
         }
         for order in exchange.book.orders.values()
+        if order.source is None  # else the broker's own, which sells what it will not let expire
     )  # fmt: skip
     account = exchange.account
-    return Truth(exchange.now_ns, account.cash_usd, account.quantities(), fills, orders, account.fees_usd)
+    # Those that the account does not list before the next day have happened all the same.
+    bodies = [(a.kind, a.body) for a in account.activities] + [(kind, body) for _, kind, _, body in account.unlisted]
+    settlements = tuple(
+        Settlement(body["symbol"], int(body["qty"]), Decimal(body["net_amount"]))
+        for kind, body in bodies
+        if kind in SETTLEMENTS
+    )
+    return Truth(exchange.now_ns, account.cash_usd, account.quantities(), fills, orders, account.fees_usd, settlements)
 
 
 def at_death(truth: Truth, books: Loaded) -> list[str]:
@@ -118,7 +138,7 @@ def _overlaps(order_id: str, attempts: list[dict[str, Any]]) -> list[str]:
 
 def _fills(truth: Truth, books: Loaded) -> list[str]:
     out = [f"execution {f.execution_id} of {f.client_order_id} is foreign" for f in books.foreign]
-    clients = {order["id"]: order["client"] for order in truth.orders}
+    clients = {name: o["client"] for o in truth.orders for name in (o["id"], *o.get("legs", ()))}
     counts = Counter(fill.execution_id for fill in books.fills)
     out += [f"fill {name} is booked {n} times" for name, n in counts.items() if n > 1]
     for fill in books.fills:
@@ -130,10 +150,57 @@ def _fills(truth: Truth, books: Loaded) -> list[str]:
         theirs = (clients[real.order_id], real.symbol, real.side, real.contracts, real.price_usd)
         if ours != theirs:
             out.append(f"fill {fill.execution_id}: booked as {ours}, at the exchange {theirs}")
-    sold: Counter[str] = Counter()
+    return out + _turned(books)
+
+
+def _turned(books: Loaded) -> list[str]:
+    """No leg of a trade may go through zero: what is sold was bought, and what is bought back was sold."""
+    signs = _signs(books)
+    held: Counter[tuple[str, str]] = Counter()
     for fill in books.fills:
-        sold[fill.trade_id] += fill.side.sign * fill.contracts
-    return out + [f"trade {trade}: {-n} more sold than bought" for trade, n in sold.items() if n < 0]
+        held[fill.trade_id, fill.symbol] += fill.side.sign * fill.contracts
+    for settled in books.settlements:
+        sign = signs.get((settled.trade_id, settled.symbol), 0)
+        held[settled.trade_id, settled.symbol] -= sign * settled.contracts
+    return [
+        f"trade {trade}: {abs(n)} more sold than bought of {symbol}, or bought back than sold"
+        for (trade, symbol), n in held.items()
+        if n * signs.get((trade, symbol), 0) < 0
+    ]
+
+
+def _signs(books: Loaded) -> dict[tuple[str, str], int]:
+    """Whether a trade is long (1) or short (-1) in each leg that it was entered with."""
+    return {
+        (order.trade_id, leg.symbol): order.side.sign * leg.side.sign
+        for order in books.submits
+        if order.purpose is Purpose.ENTRY
+        for leg in legs_of(order.symbol)
+    }
+
+
+def booked_ids(books: Loaded) -> set[str]:
+    """The exchange's executions that the books hold: fills, and the broker's own sales that are settlements."""
+    return {fill.execution_id for fill in books.fills} | {i for one in books.settlements for i in one.covers}
+
+
+def _to_come(truth: Truth, books: Loaded) -> tuple[Decimal, Counter[str]]:
+    """What the exchange has settled and the books have not: signed cash, and changes of positions."""
+    cash, changes = ZERO, Counter[str]()
+    for real in truth.settlements:
+        cash += real.cash_usd
+        changes[real.symbol] += real.quantity
+    signs = _signs(books)
+    for ours in books.settlements:
+        if ours.ending is Ending.SOLD_OUT:  # a fill of the exchange's
+            continue
+        sign = signs.get((ours.trade_id, ours.symbol), 0)
+        changes[ours.symbol] += sign * ours.contracts
+        cash -= sign * ours.contracts * ours.price_usd * multiplier(ours.symbol)
+        if ours.share_price_usd is not None:
+            changes[ours.shares_symbol] -= ours.shares
+            cash += ours.shares * ours.share_price_usd
+    return cash, Counter({symbol: n for symbol, n in changes.items() if n != 0})
 
 
 def _money(truth: Truth, books: Loaded) -> list[str]:
@@ -141,13 +208,17 @@ def _money(truth: Truth, books: Loaded) -> list[str]:
     ledger = ledger_of(books)
     if not ledger.seeded:
         return []
-    booked = {fill.execution_id for fill in books.fills}
-    missing = [fill for name, fill in truth.fills.items() if name not in booked]
+    known_fills = booked_ids(books)
+    missing = [fill for name, fill in truth.fills.items() if name not in known_fills]
     cash, positions = ledger.cash_usd, {p.symbol: p.qty for p in ledger.positions()}
     for fill in missing:
         signed = fill.contracts if fill.side == "buy" else -fill.contracts
         cash -= signed * fill.price_usd * multiplier(fill.symbol)
         positions[fill.symbol] = positions.get(fill.symbol, 0) + signed
+    settled_usd, changes = _to_come(truth, books)
+    cash += settled_usd
+    for symbol, change in changes.items():
+        positions[symbol] = positions.get(symbol, 0) + change
     known = sum((fee.amount_usd for fee in _fees(books)), ZERO)
     cash -= truth.fees_usd - known
     out = []
@@ -172,18 +243,21 @@ def ledger_of(books: Loaded) -> Ledger:
 
 def learnt(seen: Mapping[str, Fill], books: Loaded) -> list[str]:
     """A daemon that was ready knows every fill of before its start."""
-    booked = {fill.execution_id for fill in books.fills}
+    booked = booked_ids(books)
     return [f"fill {name} of before the start was not booked by the time it was ready" for name in seen.keys() - booked]
 
 
 def at_end(truth: Truth, books: Loaded) -> list[str]:
     """After the last bell nothing is left, and every figure is equal."""
     out = at_death(truth, books)
-    booked = {fill.execution_id for fill in books.fills}
+    booked = booked_ids(books)
     out += [f"fill {name} of the exchange is not booked" for name in truth.fills.keys() - booked]
     ledger = ledger_of(books)
     if not ledger.seeded or ledger.cash_usd != truth.cash_usd:
         out.append(f"final cash: {ledger.cash_usd if ledger.seeded else None} and {truth.cash_usd} at the exchange")
+    settled_usd, changes = _to_come(truth, books)
+    if settled_usd != 0 or changes:
+        out.append(f"settlements of {dict(changes)} and {settled_usd} USD are not booked")
     out += [f"order {order.order_id} has no end" for order in books.working]
     out += [f"order {order['client']} still lives at the exchange" for order in truth.live]
     ended = {trade.trade_id for trade in books.closed}

@@ -21,7 +21,8 @@ from oracle import app
 from oracle.__main__ import main as oracle_main
 from oracle.alpaca.rest import Reply, RestClient
 from oracle.core.engine import Engine, Turn
-from oracle.core.messages import Message, OrderClosed, OrderFilled, Stamped, SubmitOrder
+from oracle.core.message import Message
+from oracle.core.messages import OrderClosed, OrderFilled, Stamped, SubmitOrder
 from oracle.core.vocabulary import Purpose
 from oracle.running import Core
 from oracle.store import sqlite

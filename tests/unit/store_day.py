@@ -4,17 +4,22 @@ import itertools
 from collections.abc import Iterator
 from decimal import Decimal
 
-from oracle.core.messages import (
-    AccountReported,
+from oracle.core.marketdata import (
     Bar,
     ChainQuotes,
+    DailyIvMissing,
     DailyIvObserved,
+    DailyIvRanked,
+    FeedChanged,
+    Quote,
+)
+from oracle.core.message import Message
+from oracle.core.messages import (
     EquityMarked,
     ExitPlan,
     ExitPlanAdvanced,
     ExitTriggered,
     FeeCharged,
-    FeedChanged,
     ForeignExecution,
     Intent,
     IntentApproved,
@@ -23,14 +28,12 @@ from oracle.core.messages import (
     LatchChanged,
     LedgerSeeded,
     Leg,
-    Message,
     NoData,
     NoSignal,
     OperatorAnswered,
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
-    Quote,
     Reconciled,
     Refusal,
     SessionClosed,
@@ -43,6 +46,7 @@ from oracle.core.messages import (
     TradeClosed,
     TradeOpened,
 )
+from oracle.core.reports import AccountReported
 from oracle.core.vocabulary import Feed, FeedState, OrderState, OrderType, Purpose, Side
 
 D = Decimal
@@ -279,7 +283,13 @@ def turns() -> Turns:
         (FeedChanged(Feed.STOCK, 1, FeedState.LIVE, "subscribed"), ()),
         (FeedChanged(Feed.STOCK, 2, FeedState.STALE, "mute"), ()),
         (ChainQuotes("SPY", DATE, b"", b"", b"", b"", b"", b""), ()),
-        (DailyIvObserved("SPY", DATE, 0.1875, "own"), ()),
+        (
+            DailyIvObserved("SPY", DATE, 0.1875, "own"),
+            (
+                DailyIvRanked("SPY", DATE, 0.1875, 0.4, 0.55, 61, 90, ""),
+                DailyIvMissing("QQQ", DATE, "no_iv_after_30_days", {"because": "no_expiry"}, True),
+            ),
+        ),
         (TimerFired("session:open", T0), (SessionOpened(DATE, T0, T0 + 23_400 * S), mark(T0, "open", "100000.25"))),
         *_entry(),
         *_exit(),

@@ -8,21 +8,23 @@ import pytest
 from structlog.testing import capture_logs
 
 from oracle.core.engine import Turn
+from oracle.core.marketdata import FeedChanged
+from oracle.core.message import Message
 from oracle.core.messages import (
     EquityMarked,
-    FeedChanged,
+    ExitTriggered,
     ForeignExecution,
     Input,
     LatchChanged,
-    Message,
     OrderAdvanced,
     OrderFilled,
+    PositionSettled,
     Reconciled,
     SetTimer,
     Stamped,
     StrategyFailed,
 )
-from oracle.core.vocabulary import Feed, FeedState, OrderState, Purpose, Side
+from oracle.core.vocabulary import Ending, Feed, FeedState, OrderState, Purpose, Side
 from oracle.eventlog import TABLE, EventLog
 from tests.unit.builders import CALL, DATES, FEE, OPEN_NS, account, bar, chain_quotes, entry_order, intent
 from tests.unit.test_tally import QUIET, closed
@@ -101,3 +103,19 @@ def test_what_an_operator_must_see_is_an_error() -> None:
 def test_every_event_has_its_own_name() -> None:
     names = [row[0] for row in TABLE.values()]
     assert len(set(names)) == len(names)
+
+
+def test_an_ending_that_nobody_ordered_is_a_warning_and_a_worthless_expiry_is_not() -> None:
+    expired = PositionSettled(
+        "s1", "t1", Ending.EXPIRED, CALL, 4, Decimal(0), "", 0, None, Decimal(0), "positions", (), 9
+    )
+    assigned = PositionSettled(
+        "s2", "t1", Ending.ASSIGNED, CALL, 4, Decimal(0), "SPY", -400, Decimal(600), Decimal(0), "activities", ("a",), 9
+    )
+    first, second = lines(EventLog(), expired, assigned)
+    assert (first["event"], first["log_level"], second["log_level"]) == ("position_settled", "info", "warning")
+    assert "shares" not in first
+    assert (second["ending"], second["shares"], second["share_price_usd"]) == ("assigned", -400, "600")
+    (orphan,) = lines(EventLog(), ExitTriggered("t1", "orphan_leg", "4 legs", "none", Purpose.FORCED))
+    (stop,) = lines(EventLog(), ExitTriggered("t1", "stop", "1", "2", Purpose.STOP))
+    assert (orphan["log_level"], stop["log_level"]) == ("error", "info")

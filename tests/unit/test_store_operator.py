@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from oracle.core.ledger import Ledger
+from oracle.core.marketdata import Quote
 from oracle.core.messages import (
     ADOPTED,
     CashCorrected,
@@ -21,7 +22,6 @@ from oracle.core.messages import (
     OrderClosed,
     OrderFilled,
     PositionAdopted,
-    Quote,
     Reconciled,
     Stamped,
     SubmitOrder,

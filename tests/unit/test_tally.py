@@ -6,15 +6,17 @@ from typing import Any
 import msgspec
 
 from oracle.core.engine import Turn
+from oracle.core.marketdata import Quote
+from oracle.core.message import Message
 from oracle.core.messages import (
     EquityMarked,
+    ExitTriggered,
     Input,
     IntentRefused,
-    Message,
     NoData,
     NoSignal,
     OrderFilled,
-    Quote,
+    PositionSettled,
     Reconciled,
     Refusal,
     SessionClosed,
@@ -24,7 +26,7 @@ from oracle.core.messages import (
     TradeOpened,
 )
 from oracle.core.sessions import MINUTE_NS
-from oracle.core.vocabulary import Purpose, Side
+from oracle.core.vocabulary import Ending, Purpose, Side
 from oracle.tally import RECENT, Tally
 from tests.unit.builders import CALL, DATES, FEE, OPEN_NS, TABLE, bar, entry_order, intent
 
@@ -131,3 +133,42 @@ def test_trades_of_before_a_restart_are_open_from_the_start_and_counted_when_the
 def test_a_trade_of_before_a_restart_is_counted_when_it_closes() -> None:
     tally = tell(Tally(), closed("opened-yesterday"))
     assert (len(tally.trades), tally.open_trades) == (1, {})
+
+
+def compared(tally: Tally, *differences: str) -> None:
+    tell(tally, Reconciled(9, "account report", differences))
+
+
+def test_each_session_says_whether_ledger_and_broker_agreed_after_its_close() -> None:
+    tally = Tally()
+    first, second = TABLE.sessions[:2]
+    compared(tally)  # before any session: of no day
+    for session in (first, second):
+        tell(tally, SessionOpened(session.date, session.open_ns, session.close_ns))
+        compared(tally, *(("cash: 1 USD",) if session is second else ()))
+        if session is first:
+            tell(tally, SessionClosed(session.date, session.close_ns))
+            compared(tally)
+    assert tally.outcome()["compared"] == {
+        first.date: {"times": 2, "after_close": True, "differing": 0, "differences": []},
+        second.date: {"times": 1, "after_close": False, "differing": 1, "differences": ["cash: 1 USD"]},
+    }
+
+
+def test_ends_are_counted_by_strategy_rule_and_kind() -> None:
+    tally = Tally()
+    losing = closed("t2", "-10.00", strategy="iron_condor", exit_rule="assigned")
+    tell(tally, closed(), losing, closed("t3", "-1.00", strategy="iron_condor", exit_rule="assigned"))
+    for n, ending in enumerate((Ending.ASSIGNED, Ending.EXPIRED, Ending.EXPIRED)):
+        legs = (Decimal(0), "", 0, None, Decimal(0), "positions", (), 9)
+        tell(tally, PositionSettled(f"s{n}", "t2", ending, CALL, 1, *legs))
+    for trade in ("t2", "t2", "t3"):
+        tell(tally, ExitTriggered(trade, "orphan_leg", "", "", Purpose.FORCED))
+    tell(tally, ExitTriggered("t9", "stop", "", "", Purpose.STOP))
+    found = tally.outcome()
+    assert found["settlements"] == {"assigned": 1, "expired": 2}
+    assert found["orphans"] == 2
+    assert found["by_strategy"]["iron_condor"] == {
+        "trades": 2, "wins": 0, "gross_usd": "-11.00", "net_usd": "-21.40", "ends": {"assigned": 2},
+    }  # fmt: skip
+    assert found["by_strategy"]["breakout"]["net_usd"] == "104.80"
