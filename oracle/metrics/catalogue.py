@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from oracle.core.vocabulary import Feed, FeedState, OrderState, Side
+from oracle.core.vocabulary import Ending, Feed, FeedState, OrderState, Side
 
 COUNTER, GAUGE, HISTOGRAM, INFO = "counter", "gauge", "histogram", "info"
 OTHER = "other"
@@ -37,11 +37,13 @@ class Labels(msgspec.Struct, frozen=True):
 
     strategy: Sequence[str] = ()
     rule: Sequence[str] = ()
+    underlying: Sequence[str] = ()
     latch: Sequence[str] = (
         *("day_loss", "loss_streak", "drawdown", "strategy_failed"), *("operator", "flatten", "strategy_disabled"),
     )  # fmt: skip
     exit_rule: Sequence[str] = (
-        "target", "scale_out", "stop", "breakeven", "underlying_target", "underlying_stop", "flat",
+        "target", "scale_out", "stop", "breakeven", "underlying_target", "underlying_stop", "flat", "short_delta",
+        "orphan_leg",
     )  # fmt: skip
 
 
@@ -52,8 +54,10 @@ INPUT_TYPES: dict[str, str] = {
     "Quote": "stock",
     "TradingStatus": "stock",
     "ChainQuotes": "option",
+    "OptionTrades": "option",
     "OrderReported": "trading",
     "ExecutionReported": "trading",
+    "StructureExecuted": "trading",
     "ChainListed": "broker",
     "ChainReadFailed": "broker",
     "DailyIvObserved": "broker",
@@ -73,13 +77,21 @@ VALUES: dict[str, tuple[str, ...]] = {
     "feed_state": tuple(FeedState),
     "order_state": tuple(OrderState),
     "side": tuple(Side),
+    "ending": tuple(Ending),
     "state": ("starting", "reconciling", "warming", "ready", "degraded", "halted", "draining"),
     "evaluation": ("intent", "no_signal", "no_data"),
+    "condition": ("rsi", "volume", "vwap", "strength", "buy", "sell", "credit"),
+    "seen": (
+        *("close", "rsi", "relative_volume", "vwap", "strength", "confidence", "iv_rank", "iv_30d", "iv_percentile"),
+        *("call_wall_away", "put_wall_away", "pin_away", "call_side_pays_of_width", "put_side_pays_of_width"),
+        *("net_mid_usd", "max_loss_usd", "break_even_low", "break_even_high", "net_delta"),
+    ),
     "decision": ("approved", "refused"),
     "trade_result": ("win", "loss", "scratch"),
     "pnl": ("realized", "unrealized"),
     "fees": ("broker", "modelled"),
     "reconcile": ("agreed", "differs"),
+    "direction": ("bullish", "bearish"),
     "endpoint": (
         *("submit", "cancel", "look_up", "orders", "positions", "account", "activities", "contracts", "calendar"),
         *("clock", "bars", "snapshots", OTHER),
@@ -117,6 +129,24 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("oracle_event_loop_blocked_total", COUNTER, "Loop lags above 250 ms."),
     Metric("oracle_evaluations_total", COUNTER, "Strategy evaluations.", ("strategy", "outcome=evaluation")),
     Metric("oracle_strategy_last_evaluation_timestamp_seconds", GAUGE, "Last evaluation.", ("strategy",)),
+    Metric(
+        "oracle_strategy_last_evaluation",
+        GAUGE,
+        "1 for what the last evaluation came to, 0 for the others.",
+        ("strategy", "symbol=underlying", "outcome=evaluation"),
+    ),
+    Metric(
+        "oracle_strategy_condition",
+        GAUGE,
+        "1 if a condition of entry held at the last evaluation, 0 if not.",
+        ("strategy", "symbol=underlying", "condition"),
+    ),
+    Metric(
+        "oracle_strategy_value",
+        GAUGE,
+        "A figure that the last evaluation saw; NaN if it did not.",
+        ("strategy", "symbol=underlying", "value=seen"),
+    ),
     Metric("oracle_strategy_failures_total", COUNTER, "Strategies that raised and were halted.", ("strategy",)),
     Metric("oracle_strategy_trades_total", COUNTER, "Closed round trips.", ("strategy", "result=trade_result")),
     Metric("oracle_strategy_realized_pnl_dollars", GAUGE, "P&L of round trips closed, net of fees.", ("strategy",)),
@@ -137,6 +167,7 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("oracle_fees_dollars_total", COUNTER, "Fees: charged by the broker, and modelled.", ("kind=fees",)),
     Metric("oracle_slippage_bps", HISTOGRAM, "Slippage of closed trades, positive is cost.", ("strategy",), _BPS),
     Metric("oracle_foreign_executions_total", COUNTER, "Executions of orders that are not ours."),
+    Metric("oracle_settlements_total", COUNTER, "Legs that ended without an order of ours.", ("ending",)),
     Metric("oracle_equity_dollars", GAUGE, "Cash and marked positions; NaN while unknown."),
     Metric("oracle_cash_dollars", GAUGE, "Cash by the ledger."),
     Metric("oracle_peak_equity_dollars", GAUGE, "Highest equity so far."),
@@ -148,6 +179,20 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("oracle_reconcile_last_success_timestamp_seconds", GAUGE, "Last comparison that agreed."),
     Metric("oracle_broker_requests_total", COUNTER, "Requests to the broker.", ("endpoint", "outcome")),
     Metric("oracle_broker_request_duration_seconds", HISTOGRAM, "Duration of requests.", ("endpoint",), _CALL_S),
+    Metric("oracle_iv_30d", GAUGE, "30-day at-the-money volatility last observed (0.2 is 20 %).", ("underlying",)),
+    Metric("oracle_iv_rank", GAUGE, "IV rank of the last observation, 0 to 1; NaN if unknown.", ("underlying",)),
+    Metric("oracle_iv_percentile", GAUGE, "Share of the window below the last observation.", ("underlying",)),
+    Metric("oracle_iv_observations", GAUGE, "Observations in the window of 90 sessions; 60 needed.", ("underlying",)),
+    Metric("oracle_iv_missing_total", COUNTER, "Sessions that ended without an observation.", ("underlying",)),
+    Metric("oracle_gamma_call_wall_dollars", GAUGE, "Strike of the largest call-side gamma.", ("underlying",)),
+    Metric("oracle_gamma_put_wall_dollars", GAUGE, "Strike of the largest put-side gamma.", ("underlying",)),
+    Metric("oracle_gamma_pin_dollars", GAUGE, "Strike of the largest positive net gamma.", ("underlying",)),
+    Metric("oracle_gamma_flip_dollars", GAUGE, "Spot at which net gamma is zero; NaN if none.", ("underlying",)),
+    Metric(
+        "oracle_gamma_net_dollars", GAUGE, "Net gamma per 1 % move, dealers long calls, short puts.", ("underlying",)
+    ),
+    Metric("oracle_flow_premium_dollars", GAUGE, "Unusual option premium of 30 minutes.", ("underlying", "direction")),
+    Metric("oracle_flow_activities", GAUGE, "Unusual option activities of 30 minutes.", ("underlying", "direction")),
     Metric("oracle_db_commit_seconds", HISTOGRAM, "Duration of durable commits.", (), _DISK_S),
     Metric("oracle_log_events_total", COUNTER, "Log lines written.", ("level",)),
 )
@@ -190,7 +235,7 @@ def markdown() -> str:
         lines.append(f"| `{metric.name}` | {metric.kind} | {names} | {metric.help} |")
     lines += ["", "| label values | set |", "|---|---|"]
     lines += [f"| {name} | {', '.join(str(value) for value in values)} |" for name, values in sorted(VALUES.items())]
-    lines += ["| strategy, rule, latch, exit_rule | what is configured, and `other` |", ""]
+    lines += ["| strategy, rule, latch, exit_rule, underlying | what is configured, and `other` |", ""]
     return "\n".join(lines)
 
 

@@ -9,57 +9,41 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    GCCollector,
-    Histogram,
-    Info,
-    PlatformCollector,
-    ProcessCollector,
-    disable_created_metrics,
-    generate_latest,
-)
+from prometheus_client import generate_latest
 
+from oracle.core.marketdata import Bar, DailyIvMissing, DailyIvRanked, FeedChanged, Quote
+from oracle.core.message import Message
 from oracle.core.messages import (
-    AccountReported,
-    Bar,
     EquityMarked,
     ExitTriggered,
     FeeCharged,
-    FeedChanged,
     ForeignExecution,
     Intent,
     IntentApproved,
     IntentRefused,
     LatchChanged,
-    Message,
     NoData,
     NoSignal,
     OrderAdvanced,
     OrderClosed,
     OrderFilled,
-    Quote,
+    PositioningMeasured,
+    PositionSettled,
     Reconciled,
+    Reevaluated,
     Stamped,
     StrategyFailed,
     SubmitOrder,
     TradeClosed,
     TradeOpened,
 )
+from oracle.core.reports import AccountReported
 from oracle.core.vocabulary import FeedState, OrderState
-from oracle.metrics.catalogue import (
-    CATALOGUE,
-    COUNTER,
-    GAUGE,
-    HISTOGRAM,
-    INPUT_TYPES,
-    OTHER,
-    Labels,
-    combinations,
-    label_names,
-)
+from oracle.metrics.catalogue import INPUT_TYPES, OTHER, Labels
+from oracle.metrics.evaluations import CONDITION, VALUE, EvaluationGauges
+from oracle.metrics.positioning import COUNT, GAUGES, PREMIUM, show
+from oracle.metrics.series import Series
+from oracle.metrics.volatility import IV_GAUGES, count_missing, show_iv
 
 NS = 1_000_000_000
 _BLOCKED_S = 0.25
@@ -69,9 +53,10 @@ _UNKNOWN_UNTIL_SET = (
     _LAST,
     *("oracle_equity_dollars", "oracle_cash_dollars", "oracle_peak_equity_dollars", "oracle_buying_power_dollars"),
     *("oracle_drawdown_ratio", "oracle_daily_loss_dollars", "oracle_stale_marks", "oracle_reconcile_mismatches"),
+    *(*GAUGES, PREMIUM, COUNT, CONDITION, VALUE),
+    *IV_GAUGES,
     *("oracle_pnl_dollars", "oracle_reconcile_last_success_timestamp_seconds", "oracle_clock_timestamp_seconds"),
 )
-Child = Any  # prometheus-client's children share no base class
 
 
 class Observer:
@@ -85,16 +70,8 @@ class Observer:
             build: ``version``, ``commit``, ``mode``, ``config`` and the like, for ``oracle_build_info``.
             started_ns: when the process started.
         """
-        # Else each counter brings a second series, which nothing reads.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = CollectorRegistry(auto_describe=True)
-        self._children: dict[str, dict[tuple[str, ...], Child]] = {}
-        for metric in CATALOGUE:
-            self._make(metric.name, metric.kind, metric.help, label_names(metric), metric.buckets)
-            self._children[metric.name] = self._init(metric.name, combinations(metric, labels))
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
+        series = Series(labels)
+        self.registry, self._get, self._one, self._children = series.registry, series.get, series.one, series.children
         self._one("oracle_build_info").info(build)
         self._one("oracle_start_timestamp_seconds").set(started_ns / NS)
         for name in _UNKNOWN_UNTIL_SET:
@@ -106,6 +83,7 @@ class Observer:
         self._sent_ns: dict[str, int] = {}
         self._latches: set[str] = set()
         self._unknown: set[str] = set()
+        self._evaluations = EvaluationGauges(self._get)
         self._handlers = self._table()
         inputs, last = self._children["oracle_inputs_total"], self._children[_LAST]
         self._inputs = {
@@ -236,9 +214,10 @@ class Observer:
         return {
             FeedChanged: self._on_feed,
             AccountReported: self._on_account,
-            Intent: lambda m, at: self._evaluated(m.strategy, "intent", at),
-            NoSignal: lambda m, at: self._evaluated(m.strategy, "no_signal", at),
-            NoData: lambda m, at: self._evaluated(m.strategy, "no_data", at),
+            Intent: self._on_verdict,
+            NoSignal: self._on_verdict,
+            NoData: self._on_verdict,
+            Reevaluated: lambda m, at: self._on_verdict(m.verdict, at),
             StrategyFailed: lambda m, _: self._get("oracle_strategy_failures_total", m.strategy).inc(),
             IntentApproved: lambda m, _: self._get("oracle_risk_decisions_total", m.strategy, "approved").inc(),
             IntentRefused: self._on_refused,
@@ -250,10 +229,14 @@ class Observer:
             FeeCharged: self._on_fee,
             OrderClosed: self._on_order_closed,
             ForeignExecution: lambda _m, _: self._one("oracle_foreign_executions_total").inc(),
+            PositionSettled: lambda m, _: self._get("oracle_settlements_total", m.ending).inc(),
             TradeOpened: lambda m, _: self._get("oracle_open_trades", m.strategy).inc(),
             TradeClosed: self._on_trade_closed,
             EquityMarked: self._on_equity,
             Reconciled: self._on_reconciled,
+            PositioningMeasured: lambda m, _: show(self._get, m),
+            DailyIvRanked: lambda m, _: show_iv(self._get, m),
+            DailyIvMissing: lambda m, _: count_missing(self._get, m),
         }
 
     def _on_feed(self, message: FeedChanged, _at_ns: int) -> None:
@@ -267,9 +250,10 @@ class Observer:
         power = message.options_buying_power_usd
         self._one("oracle_buying_power_dollars").set(math.nan if power is None else float(power))
 
-    def _evaluated(self, strategy: str, outcome: str, at_ns: int) -> None:
-        self._get("oracle_evaluations_total", strategy, outcome).inc()
-        self._get("oracle_strategy_last_evaluation_timestamp_seconds", strategy).set(at_ns / NS)
+    def _on_verdict(self, verdict: Intent | NoSignal | NoData, at_ns: int) -> None:
+        outcome = self._evaluations.show(verdict)
+        self._get("oracle_evaluations_total", verdict.strategy, outcome).inc()
+        self._get("oracle_strategy_last_evaluation_timestamp_seconds", verdict.strategy).set(at_ns / NS)
 
     def _on_refused(self, message: IntentRefused, _at_ns: int) -> None:
         self._get("oracle_risk_decisions_total", message.strategy, "refused").inc()
@@ -359,34 +343,3 @@ class Observer:
             self._one("oracle_reconcile_last_success_timestamp_seconds").set(at_ns / NS)
 
     # ----------------------------------------------------------------------------------------------- the series
-
-    def _make(self, name: str, kind: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> None:
-        made: Child
-        if kind == COUNTER:
-            made = Counter(name, text, labels, registry=self.registry)
-        elif kind == GAUGE:
-            made = Gauge(name, text, labels, registry=self.registry)
-        elif kind == HISTOGRAM:
-            made = Histogram(name, text, labels, buckets=buckets, registry=self.registry)
-        else:
-            made = Info(name.removesuffix("_info"), text, labels, registry=self.registry)
-        self._children[name] = {(): made}
-
-    def _init(self, name: str, rows: list[tuple[str, ...]]) -> dict[tuple[str, ...], Child]:
-        made = self._children[name][()]
-        return {row: made.labels(*row) if row else made for row in rows}
-
-    def _one(self, name: str) -> Child:
-        return self._children[name][()]
-
-    def _get(self, name: str, *values: str) -> Child:
-        """A child by its label values; a value outside its closed set becomes ``other``, or an error where none is."""
-        children = self._children[name]
-        child = children.get(values)
-        if child is not None:
-            return child
-        for position in range(len(values)):
-            changed = (*values[:position], OTHER, *values[position + 1 :])
-            if changed in children:
-                return children[changed]
-        return children[tuple(OTHER for _ in values)]

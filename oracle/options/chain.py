@@ -13,12 +13,23 @@ from enum import StrEnum
 import numpy as np
 
 from oracle.core.bus import HandlerTable
-from oracle.core.instruments import parse_occ
-from oracle.core.messages import Bar, ChainListed, ChainQuotes, Message, Quote
-from oracle.core.ports import Context, DeltaRequest, NotSelected, OptionQuote, Selected
+from oracle.core.instruments import is_option, parse_occ
+from oracle.core.marketdata import Bar, ChainListed, ChainQuotes, Quote
+from oracle.core.message import Message
+from oracle.core.ports import (
+    Context,
+    DeltaRequest,
+    NotSelected,
+    OptionQuote,
+    Selected,
+    SelectedStructure,
+    StructureRequest,
+    UsableSlice,
+)
 from oracle.core.sessions import MINUTE_NS, NS, SessionTable
 from oracle.options.columns import ChainColumns
 from oracle.options.selection import Missing, Stopped, Surface, choose, compute_surface
+from oracle.options.structure_selection import choose_structure, usable_slice
 
 
 class QuoteState(StrEnum):
@@ -137,13 +148,20 @@ class Chains:
         chain = self._chains.get(underlying)
         return None if chain is None else chain.columns.listed
 
+    def columns(self, underlying: str) -> ChainColumns | None:
+        """The contracts and newest quotes of an underlying, for analytics of whole chains; not to be changed."""
+        chain = self._chains.get(underlying)
+        return None if chain is None else chain.columns
+
     def spot(self, underlying: str, at_ns: int) -> float | None:
         """The underlying's newest price in dollars (quote's middle or bar's close); None when unknown or too old."""
         known = self._spot.get(underlying)
         return known[0] if known is not None and at_ns - known[1] <= self._spot_max_age_ns else None
 
     def option_quote(self, symbol: str) -> OptionQuote | None:
-        """The newest quote of a contract, or None."""
+        """The newest quote of a contract, or None; a stock has none here."""
+        if not is_option(symbol):
+            return None
         chain = self._chains.get(parse_occ(symbol).root)
         row = None if chain is None else chain.columns.row_of.get(symbol)
         return None if chain is None or row is None else chain.columns.quote(row)
@@ -171,8 +189,11 @@ class Chains:
         values = self._model(symbol, at_ns)
         return None if values is None else values[0]
 
-    def surface(self, underlying: str, expiry: str, at_ns: int) -> Surface | None:
-        """Model values of one expiry; None without a listing, spot, such an expiry, or time left."""
+    def surface(self, underlying: str, expiry: str, at_ns: int, *, once: bool = False) -> Surface | None:
+        """Model values of one expiry; None without a listing, spot, such an expiry, or time left.
+
+        ``once``: ``prepare`` need not keep it at hand.
+        """
         chain, expiry_ns = self._chains.get(underlying), self._table.expiry_ns(expiry)
         spot = self.spot(underlying, at_ns)
         if chain is None or spot is None or expiry_ns is None or expiry_ns <= at_ns:
@@ -181,7 +202,8 @@ class Chains:
         rows = chain.columns.rows_of.get(expiry) if known is None else None
         if rows is None:
             return known
-        chain.asked[expiry] = None
+        if not once:
+            chain.asked[expiry] = None
         chain.surfaces[expiry] = known = compute_surface(
             chain.columns,
             rows,
@@ -225,6 +247,39 @@ class Chains:
             if answer.stage > furthest.stage:
                 furthest = answer
         return furthest.answer()
+
+    def expiries(self, underlying: str) -> tuple[str, ...]:
+        """The listed expiries (ISO dates), nearest first; empty before the chain is known."""
+        chain = self._chains.get(underlying)
+        return () if chain is None else tuple(sorted(chain.columns.rows_of))
+
+    def usable(
+        self, underlying: str, expiry: str, at_ns: int, max_age_s: float, min_open_interest: int = 0
+    ) -> UsableSlice | NotSelected:
+        """The contracts of an expiry that can be traded now, or why there is none (see ``usable_slice``)."""
+        chain, expiry_ns = self._chains.get(underlying), self._table.expiry_ns(expiry)
+        if chain is None:
+            return NotSelected(Missing.CHAIN.value, {})
+        if self.spot(underlying, at_ns) is None:
+            return NotSelected(Missing.SPOT.value, {})
+        surface = self.surface(underlying, expiry, at_ns)
+        if surface is None or expiry_ns is None:
+            return NotSelected(Missing.EXPIRY.value, {"expiry": expiry})
+        return usable_slice(
+            chain.columns, surface, expiry=expiry, at_ns=at_ns, expires_in_ns=expiry_ns - at_ns,
+            rate_per_year=self._rate, max_age_s=max_age_s, min_open_interest=min_open_interest,
+        )  # fmt: skip
+
+    def select_structure(self, request: StructureRequest, at_ns: int) -> SelectedStructure | NotSelected:
+        """Choose a structure's legs in the first expiry that has them; else the reason of the first expiry."""
+        first: NotSelected | None = None
+        for expiry in request.expiries:
+            one = self.usable(request.underlying, expiry, at_ns, request.max_age_s, request.min_open_interest)
+            answer = one if isinstance(one, NotSelected) else choose_structure(one, request)
+            if isinstance(answer, SelectedStructure):
+                return answer
+            first = first or answer
+        return first or NotSelected(Missing.EXPIRY.value, {"expiries": ""})
 
     def _model(self, symbol: str, at_ns: int) -> tuple[float, float] | None:
         contract = parse_occ(symbol)

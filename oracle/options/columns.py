@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from oracle.core.errors import InvariantError
 from oracle.core.instruments import parse_occ
-from oracle.core.messages import ChainListed, ChainQuotes
+from oracle.core.marketdata import ChainListed, ChainQuotes
 from oracle.core.ports import OptionQuote
 from oracle.options.pricing import Array, Bools
 
@@ -25,7 +25,8 @@ class ChainColumns:
     """Columns aligned with ``listed.contracts``; ``twin`` is the row of the other right at that strike, or -1.
 
     ``quoted_ns`` is the vendor's time of the quote, at most that of its turn, ``received_ns`` the turn's; both 0 before
-    the first quote. ``adjusted`` counts rows that are left out of every expiry.
+    the first quote. ``bid_ns`` and ``ask_ns`` are the vendor's times at which a side took its present price and size: a
+    quote that repeats a side does not make it younger. ``adjusted`` counts rows left out of every expiry.
     """
 
     listed: ChainListed
@@ -41,6 +42,8 @@ class ChainColumns:
     ask_size: Ints
     quoted_ns: Ints
     received_ns: Ints
+    bid_ns: Ints
+    ask_ns: Ints
     adjusted: int
 
     @classmethod
@@ -68,6 +71,8 @@ class ChainColumns:
             ask_size=np.zeros(n, np.int64),
             quoted_ns=np.zeros(n, np.int64),
             received_ns=np.zeros(n, np.int64),
+            bid_ns=np.zeros(n, np.int64),
+            ask_ns=np.zeros(n, np.int64),
             adjusted=n - len(standard),
         )
 
@@ -76,7 +81,7 @@ class ChainColumns:
         pairs = [(row, old.row_of[s]) for s, row in self.row_of.items() if s in old.row_of]
         here = np.array([new for new, _ in pairs], dtype=np.int64)
         there = np.array([before for _, before in pairs], dtype=np.int64)
-        for name in ("bid", "ask", "bid_size", "ask_size", "quoted_ns", "received_ns"):
+        for name in ("bid", "ask", "bid_size", "ask_size", "quoted_ns", "received_ns", "bid_ns", "ask_ns"):
             getattr(self, name)[here] = getattr(old, name)[there]
 
     def take(self, message: ChainQuotes, at_ns: int) -> None:
@@ -90,12 +95,18 @@ class ChainColumns:
             return
         if rows.min() < 0 or rows.max() >= len(self.listed.contracts):
             raise InvariantError(f"chain quotes {message.underlying}: a row lies outside the listing")
-        self.bid[rows] = np.frombuffer(message.bid, "<f8")
-        self.ask[rows] = np.frombuffer(message.ask, "<f8")
-        self.bid_size[rows] = np.frombuffer(message.bid_size, "<i4")
-        self.ask_size[rows] = np.frombuffer(message.ask_size, "<i4")
         # A stamp from the future would make the quote fresh for too long.
-        self.quoted_ns[rows] = np.minimum(np.frombuffer(message.quoted_ns, "<i8"), at_ns)
+        stamped = np.minimum(np.frombuffer(message.quoted_ns, "<i8"), at_ns)
+        for price, size, since, new, count in (
+            (self.bid, self.bid_size, self.bid_ns, message.bid, message.bid_size),
+            (self.ask, self.ask_size, self.ask_ns, message.ask, message.ask_size),
+        ):
+            prices, sizes = np.frombuffer(new, "<f8"), np.frombuffer(count, "<i4")
+            # An absent side (NaN) differs from itself, and so is as old as the quote that lacks it.
+            changed = (prices != price[rows]) | (sizes != size[rows])
+            since[rows] = np.where(changed, stamped, since[rows])
+            price[rows], size[rows] = prices, sizes
+        self.quoted_ns[rows] = stamped
         self.received_ns[rows] = at_ns
 
     def symbol(self, row: int) -> str:
@@ -116,6 +127,11 @@ class ChainColumns:
             quoted_ns=int(self.quoted_ns[row]),
             received_ns=int(self.received_ns[row]),
         )
+
+    def quoted_since(self, expiry: str, since_ns: int) -> bool:
+        """Whether any contract of an expiry has a quote with a vendor's time of ``since_ns`` or later."""
+        rows = self.rows_of.get(expiry)
+        return rows is not None and bool((self.quoted_ns[rows] >= since_ns).any())
 
     def mids(self, rows: Ints) -> Array:
         """Middles in dollars; NaN when a side is absent, the bid is zero or the quote is crossed."""

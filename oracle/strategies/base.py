@@ -12,7 +12,9 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from oracle.core.errors import InvariantError
-from oracle.core.messages import Bar, Intent, Leg, Message, NoData, NoSignal, SessionClosed, SessionOpened
+from oracle.core.marketdata import Bar
+from oracle.core.message import Message
+from oracle.core.messages import Intent, Leg, NoData, NoSignal, OptionsWanted, SessionClosed, SessionOpened
 from oracle.core.money import price_from_float
 from oracle.core.ports import Context, Selected, StrategyCaps
 from oracle.core.vocabulary import Side
@@ -77,12 +79,18 @@ class Strategy(ABC):
     Params: ClassVar[type[StrategyParams]]
     # Whether chains are listed and quoted only while it says so (OptionsWanted) or holds something.
     options_on_demand: ClassVar[bool] = False
+    # Whether it looks at IV rank: then the 30-day volatility of its universe is observed each session.
+    needs_iv_history: ClassVar[bool] = False
+    # Modules beside its own whose source is a part of what it is: its hash covers them.
+    helpers: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, params: StrategyParams, code_hash: str) -> None:
         if not isinstance(params, self.Params):
             raise InvariantError(f"strategy {self.name}: parameters of type {type(params).__name__}")
         self.code_hash = code_hash
         self._told: dict[str, tuple[str, str]] = {}
+        self._wanted: dict[str, OptionsWanted] = {}
+        self._untold: list[NoSignal | NoData] = []
 
     @property
     @abstractmethod
@@ -111,6 +119,10 @@ class Strategy(ABC):
     @abstractmethod
     def evaluate(self, symbol: str, context: Context) -> Verdict | None:
         """Say what it would do now with what it knows; changes nothing. None when there is nothing to say."""
+
+    def structure_now(self, symbol: str, context: Context) -> Verdict | None:
+        """Say what it would trade now whatever the time and the signal: what a preflight sizes. Changes nothing."""
+        return self.evaluate(symbol, context)
 
     def on_bar(self, bar: Bar, context: Context) -> Sequence[Message]:
         """Take a live bar, then evaluate."""
@@ -173,6 +185,27 @@ class Strategy(ABC):
         word = verdict.reason if isinstance(verdict, NoSignal) else verdict.what
         told = (type(verdict).__name__, word)
         if self._told.get(symbol) == told:
+            self._untold.append(verdict)
             return ()
         self._told[symbol] = told
         return (verdict,)
+
+    def take_untold(self) -> tuple[NoSignal | NoData, ...]:
+        """The evaluations since the last call that were not told because their reason was the same as before."""
+        untold = tuple(self._untold)
+        self._untold.clear()
+        return untold
+
+    def _want(
+        self, symbol: str, wanted: bool, expiries: tuple[str, ...] = (), reach: float | None = None
+    ) -> Sequence[Message]:
+        """Say which option quotes it wants from now on, when that is not what it said last."""
+        wish = OptionsWanted(self.name, symbol, wanted, expiries, reach) if wanted else None
+        before = self._wanted.get(symbol)
+        if wish == before:
+            return ()
+        if wish is None:
+            del self._wanted[symbol]
+            return (OptionsWanted(self.name, symbol, wanted=False),)
+        self._wanted[symbol] = wish
+        return (wish,)

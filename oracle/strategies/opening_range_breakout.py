@@ -13,7 +13,9 @@ from pydantic import field_validator, model_validator
 
 from oracle.core.errors import InvariantError
 from oracle.core.instruments import is_equity
-from oracle.core.messages import Bar, ExitPlan, Intent, Message, SessionOpened
+from oracle.core.marketdata import Bar
+from oracle.core.message import Message
+from oracle.core.messages import ExitPlan, Intent, SessionOpened
 from oracle.core.ports import Context, DeltaRequest, Selected
 from oracle.core.sessions import MINUTE_NS, NS, Session, minutes_of
 from oracle.options.selection import Missing

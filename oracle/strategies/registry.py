@@ -20,6 +20,8 @@ from oracle.strategies.base import Strategy, StrategyParams
 
 ENTRY_POINT_GROUP = "oracle.strategies"
 BUILT_IN: dict[str, str] = {
+    "iron_condor": "oracle.strategies.iron_condor:IronCondor",
+    "iv_mean_reversion": "oracle.strategies.iv_mean_reversion:IvMeanReversion",
     "momentum_scalping": "oracle.strategies.momentum_scalping:MomentumScalping",
     "opening_range_breakout": "oracle.strategies.opening_range_breakout:OpeningRangeBreakout",
 }
@@ -86,7 +88,11 @@ def canonical_params(params: StrategyParams) -> str:
 
 
 def code_hash(kind: type[Strategy], params: StrategyParams) -> str:
-    """Sha256, in hex, of the module's source text and the canonical parameters: what a readiness record binds."""
+    """Sha256, in hex, of the module's source text, that of its helpers, and the canonical parameters.
+
+    It is what a readiness record binds.
+    """
     module = inspect.getmodule(kind)
     source = inspect.getsource(module) if module is not None else inspect.getsource(kind)
-    return hashlib.sha256(source.encode() + b"\0" + canonical_params(params).encode()).hexdigest()
+    parts = [source, *(inspect.getsource(import_module(name)) for name in kind.helpers), canonical_params(params)]
+    return hashlib.sha256(b"\0".join(part.encode() for part in parts)).hexdigest()

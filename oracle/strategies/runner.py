@@ -9,17 +9,18 @@ from collections.abc import Iterable, Sequence
 
 from oracle.core.bus import HandlerTable
 from oracle.core.control import Evaluate, Trade, action_of
+from oracle.core.marketdata import Bar
+from oracle.core.message import Message
 from oracle.core.messages import (
     STRATEGY_DISABLED_LATCH,
     STRATEGY_FAILED_LATCH,
-    Bar,
     Intent,
     LatchChanged,
-    Message,
     NoData,
     NoSignal,
     OperatorAnswered,
     OperatorRequested,
+    Reevaluated,
     SessionClosed,
     SessionOpened,
     StrategyFailed,
@@ -78,8 +79,13 @@ class StrategyRunner:
                     said = tuple(strategy.handle_disabled(message, context))
                 else:
                     said = tuple(strategy.handle(message, context))
+                if isinstance(strategy, Strategy):
+                    # Each evaluation leaves what it saw, also where its reason stays the same.
+                    said = (*said, *(Reevaluated(verdict) for verdict in strategy.take_untold()))
             except Exception as error:
                 self._failed.add(strategy.name)
+                if isinstance(strategy, Strategy):
+                    strategy.take_untold()
                 said = (StrategyFailed(strategy.name, f"{type(error).__name__}: {error}"),)
             if said:
                 out.extend(said)
@@ -104,7 +110,8 @@ class StrategyRunner:
             return (_no(request, text, context),)
         symbols = strategy.universe if ask.symbol is None else (ask.symbol,)
         try:
-            verdicts = tuple(_verdict(strategy, symbol, context) for symbol in symbols)
+            structure = isinstance(ask, Evaluate) and ask.structure
+            verdicts = tuple(_verdict(strategy, symbol, context, structure=structure) for symbol in symbols)
         except Exception as error:
             # Looking must not halt anything: the strategy's own next bar decides whether it has failed.
             return (_no(request, f"{ask.strategy} raised {type(error).__name__}: {error}", context),)
@@ -119,7 +126,7 @@ class StrategyRunner:
         if not isinstance(verdict, Intent):
             reason = verdict.reason if isinstance(verdict, NoSignal) else f"no data: {verdict.what}"
             return (_no(request, f"not sent: {ask.strategy} would not trade {ask.symbol} now ({reason})", context),)
-        contract = verdict.legs[0].symbol
+        contract = verdict.symbol
         if contract != ask.contract:
             text = f"not sent: {ask.strategy} now chooses {contract} instead of {ask.contract}; look again"
             return (_no(request, text, context),)
@@ -127,8 +134,10 @@ class StrategyRunner:
         return verdict, TradeEvaluated(request, (verdict,), sent=True)
 
 
-def _verdict(strategy: Strategy, symbol: str, context: Context) -> Intent | NoSignal | NoData:
-    verdict = strategy.evaluate(symbol, context)
+def _verdict(
+    strategy: Strategy, symbol: str, context: Context, *, structure: bool = False
+) -> Intent | NoSignal | NoData:
+    verdict = (strategy.structure_now if structure else strategy.evaluate)(symbol, context)
     if verdict is not None:
         return verdict
     # Strategies have nothing to say outside the session, and of symbols that they only compare others with.

@@ -11,13 +11,17 @@ from oracle.calendar import load_sessions
 from oracle.core.instruments import OptionContract, Right
 from oracle.core.ledger import Ledger
 from oracle.core.market import MarketState
-from oracle.core.messages import Bar, ChainListed, ChainQuotes, ListedContract, SessionOpened
+from oracle.core.marketdata import Bar, ChainListed, ChainQuotes, DailyIvObserved, ListedContract
+from oracle.core.messages import LedgerSeeded, OrderFilled, SessionOpened
 from oracle.core.ports import AccountView, Context, EquityView
 from oracle.core.sessions import MINUTE_NS, NS
+from oracle.core.vocabulary import Purpose, Side
 from oracle.options.chain import Chains
 from oracle.options.columns import ChainColumns
+from oracle.options.iv_observer import VolatilityObserver
 from oracle.options.pricing import black_forward
 from oracle.options.selection import YEAR_NS
+from tests.unit.builders import entry_order
 
 VOL, RATE = 0.14, 0.04
 
@@ -38,6 +42,8 @@ class Stage:
         self.market, self.ledger = MarketState(), Ledger()
         self.half_spread_usd = 0.01
         self.quote_age_s = 0.0
+        self.vol, self.reach_usd, self.open_interest = VOL, 25, 500
+        self.volatility = VolatilityObserver(self.chains, table, (), rate_per_year=RATE)
         self.expiries = (date, table.after(date).date)
         self.quoted = True
         self.said = []
@@ -52,7 +58,20 @@ class Stage:
             ledger=self.ledger,
             equity=EquityView(None, None, None, Decimal(0), None, 0),
             account=AccountView(None, None, None, False, None),
+            volatility=self.volatility,
         )
+
+    def expire_in(self, *days):
+        """List only expiries so many calendar days ahead of the session (their last trading days)."""
+        start = dt.date.fromisoformat(self.session.date)
+        dates = ((start + dt.timedelta(days=n)).isoformat() for n in days)
+        self.expiries = tuple(sorted({self.table.last_trading(date).date for date in dates}))
+
+    def remember_ivs(self, symbol, low, high, sessions=60):
+        """Give the underlying a history: one observation a session, from low to high."""
+        for n, day in enumerate(self.table.before(self.session.date, sessions)):
+            iv = low + (high - low) * n / max(sessions - 1, 1)
+            self.volatility.on_observed(DailyIvObserved(symbol, day.date, iv, "test"), self.context(day.close_ns))
 
     def open(self):
         """Tell the strategy that the session began."""
@@ -61,12 +80,14 @@ class Stage:
 
     def list_chain(self, symbol, centre):
         """List strikes around a price for the stage's expiries."""
-        strikes = range(round(centre) - 25, round(centre) + 26)
+        strikes = range(round(centre) - self.reach_usd, round(centre) + self.reach_usd + 1)
         contracts = sorted(
             OptionContract(symbol, e, r, k * 1000).occ for e in self.expiries for r in Right for k in strikes
         )
         listing = ChainListed(
-            symbol, self.session.date, tuple(ListedContract(c, 500, "2025-01-02", True) for c in contracts)
+            symbol,
+            self.session.date,
+            tuple(ListedContract(c, self.open_interest, "2025-01-02", True) for c in contracts),
         )
         self.chains.on_listed(listing, self.context(self.session.open_ns))
 
@@ -77,7 +98,9 @@ class Stage:
         for expiry, members in chain.rows_of.items():
             years = (self.table.expiry_ns(expiry) - at_ns) / YEAR_NS
             discount = math.exp(-RATE * years)
-            price = black_forward(spot / discount, chain.strike[members], years, VOL, chain.is_call[members], discount)
+            price = black_forward(
+                spot / discount, chain.strike[members], years, self.vol, chain.is_call[members], discount
+            )
             rows.append(members)
             bids.append(np.maximum(np.round(price - self.half_spread_usd, 2), 0.0))
             asks.append(np.round(price + self.half_spread_usd, 2))
@@ -114,6 +137,22 @@ class Stage:
     def at(self, clock):
         """Start of the session's minute at a New York time of day counted from the open."""
         return self.session.early(clock)
+
+
+def holding(stage, strategy, *opened_ns, symbol="SPY"):
+    """A ledger with open trades of a strategy, by the moments in which they were opened."""
+    ledger = Ledger()
+    books = [LedgerSeeded(Decimal(100_000), Decimal(100_000), stage.session.open_ns)]
+    for n, at_ns in enumerate(opened_ns):
+        contract = OptionContract(symbol, stage.expiries[-1], Right.CALL, (600 + n) * 1000).occ
+        order = entry_order(f"tok-x-{n:06d}", 1, symbol=contract, strategy=strategy, underlying=symbol)
+        fill = OrderFilled(
+            f"e{n}", order.order_id, f"{order.order_id}-1", "b", order.trade_id, strategy, contract, Side.BUY,
+            Purpose.ENTRY, 1, Decimal(1), Decimal(0), Decimal("0.65"), at_ns,
+        )  # fmt: skip
+        books += [order, fill]
+    ledger.restore(books)
+    return ledger
 
 
 @pytest.fixture

@@ -3,20 +3,43 @@
 import ast
 import inspect
 import random
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from oracle.core.errors import ConfigurationError, InvariantError
-from oracle.core.messages import Intent, NoData, NoSignal
+from oracle.core.instruments import parse_occ
+from oracle.core.messages import Intent, NoData, NoSignal, OptionsWanted
 from oracle.core.sessions import MINUTE_NS
+from oracle.core.structures import OrderLeg, legs_of, payoff
 from oracle.strategies import registry
 from oracle.strategies.base import StrategyParams, rounded
 
 NAMES = tuple(registry.BUILT_IN)
 DATE = "2025-11-19"
 SYMBOLS = ("QQQ", "SPY")
+# What makes a wandering market one in which a strategy trades.
+REHEARSED = {
+    "iron_condor": {},
+    "iv_mean_reversion": {},
+    "momentum_scalping": {"volume_sessions": 5},
+    "opening_range_breakout": {"volume_sessions": 5},
+}
+
+
+def rehearsed(name, make_stage):
+    """A stage on which the strategy finds what it looks for on some days."""
+    stage = make_stage(make(name, **REHEARSED[name]), DATE)
+    if name == "iron_condor":
+        stage.vol = 0.30
+    if name == "iv_mean_reversion":
+        stage.reach_usd = 75
+        stage.expire_in(23, 30, 37)
+        for symbol in SYMBOLS:
+            stage.remember_ivs(symbol, 0.2, 0.5)
+    return stage
 
 
 def wander(stage, sessions=3, seed=7, backfilled_today=False, listed=True):
@@ -108,7 +131,7 @@ def test_hash_covers_code_and_parameters(name):
 def test_the_same_bars_give_the_same_bytes(name, make_stage):
     runs = []
     for _ in range(2):
-        runs.append(msgspec.msgpack.encode(wander(make_stage(make(name, volume_sessions=5), DATE), 6)))
+        runs.append(msgspec.msgpack.encode(wander(rehearsed(name, make_stage), 6)))
     assert runs[0] == runs[1]
     assert runs[0] != msgspec.msgpack.encode([])
 
@@ -126,9 +149,9 @@ def test_nothing_known_is_no_data_and_never_an_intent(name, make_stage):
 
 
 def test_what_it_says_is_plain_and_rounded(name, make_stage):
-    said = wander(make_stage(make(name, volume_sessions=5), DATE), 6)
-    assert {type(m) for m in said} <= {Intent, NoSignal, NoData}
-    for message in said:
+    said = wander(rehearsed(name, make_stage), 6)
+    assert {type(m) for m in said} <= {Intent, NoSignal, NoData, OptionsWanted}
+    for message in (m for m in said if not isinstance(m, OptionsWanted)):
         assert message.facts == rounded(message.facts)
         assert msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=type(message)) == message
         word = getattr(message, "reason", None) or message.what
@@ -138,7 +161,7 @@ def test_what_it_says_is_plain_and_rounded(name, make_stage):
 def test_intents_are_complete_and_their_ids_differ(name, make_stage):
     found = []
     for seed in range(6):
-        stage = make_stage(make(name, volume_sessions=5), DATE)
+        stage = rehearsed(name, make_stage)
         said = [m for m in wander(stage, 6, seed) if isinstance(m, Intent)]
         assert len({m.intent_id for m in said}) == len(said)
         found += [(m, stage) for m in said]
@@ -147,8 +170,13 @@ def test_intents_are_complete_and_their_ids_differ(name, make_stage):
         assert intent.intent_id.startswith(f"{name}:{DATE}:{intent.underlying}:")
         assert intent.strategy_hash == stage.strategy.code_hash
         assert intent.confidence >= intent.confidence_needed
-        assert intent.valid_until_ns <= intent.exit_plan.flat_ns <= stage.session.close_ns
+        last_ns = min(stage.table.expiry_ns(parse_occ(leg.symbol).expiry) for leg in intent.legs)
+        assert intent.valid_until_ns <= intent.exit_plan.flat_ns <= last_ns
+        assert intent.valid_until_ns <= stage.session.close_ns
         assert all(0 < leg.bid_usd <= leg.ask_usd for leg in intent.legs)
+        assert all(leg.delta is not None and leg.iv is not None for leg in intent.legs)
+        assert legs_of(intent.symbol)
+        assert payoff([OrderLeg(leg.symbol, leg.side, leg.ratio) for leg in intent.legs], Decimal(0)).covered
 
 
 def test_bars_of_other_symbols_are_ignored(name, make_stage):

@@ -6,13 +6,17 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from oracle.core.messages import Input, LatchChanged, NoSignal, Stamped, StrategyFailed
-from oracle.core.vocabulary import FeedState, OrderState
+from oracle.core.messages import Input, LatchChanged, NoSignal, PositionSettled, Stamped, StrategyFailed
+from oracle.core.vocabulary import Ending, FeedState, OrderState
 from oracle.metrics.catalogue import CATALOGUE, INPUT_TYPES, Labels, combinations, label_names, label_values, markdown
 from oracle.metrics.observer import Observer
-from tests.unit.store_day import T0, S, messages, turns
+from tests.unit.store_day import PUT, T0, D, S, messages, turns
 
-LABELS = Labels(strategy=("opening_range_breakout", "momentum_scalping", "iron_condor"), rule=("spread", "quote_age"))
+LABELS = Labels(
+    strategy=("opening_range_breakout", "momentum_scalping", "iron_condor"),
+    rule=("spread", "quote_age"),
+    underlying=("SPY",),
+)
 FOREIGN_PREFIXES = ("process_", "python_")
 
 
@@ -68,6 +72,8 @@ def test_every_metric_is_set_by_a_day(observer: Observer) -> None:
     again = Observer(LABELS, {"version": "0.1.0", "mode": "sim"}, T0)
     for stamped, out in turns():
         again.observe_turn(stamped, out, 0.0002)
+    expired = PositionSettled("s", "t2", Ending.EXPIRED, PUT, 1, D(0), "", 0, None, D(0), "positions", (), T0)
+    again.observe_turn(turns()[-1][0], (expired,))
     again.set_state("ready")
     again.set_inbox_depth(3, 40)
     again.set_invalid("stock", 2)

@@ -12,7 +12,7 @@ from oracle.core.errors import InvariantError
 from oracle.core.instruments import OptionContract, Right
 from oracle.core.ledger import Ledger
 from oracle.core.market import MarketState
-from oracle.core.messages import Bar, ChainListed, ChainQuotes, ListedContract, Quote
+from oracle.core.marketdata import Bar, ChainListed, ChainQuotes, ListedContract, Quote
 from oracle.core.ports import AccountView, Context, DeltaRequest, EquityView, NotSelected, Selected
 from oracle.core.sessions import NS, Session, SessionTable
 from oracle.options.chain import Chains, QuoteState
@@ -410,3 +410,16 @@ def test_adjusted_contracts_are_counted_and_join_no_expiry():
     surface = desk.chains.surface("SPY", TODAY.date, AT)
     assert {both[row].symbol[:4] for row in surface.rows} == {"SPY2"}
     assert Desk().feed(LISTING).chains.adjusted == 0
+
+
+def test_each_side_is_as_old_as_its_own_last_change(desk):
+    symbol = occ(TODAY.date, "C", 600)
+    desk.feed(quotes({symbol: (5.00, 5.10)}, quoted_ns=AT + NS))
+    desk.at_ns = AT + 9 * NS
+    desk.feed(quotes({symbol: (5.00, 5.20)}, quoted_ns=AT + 5 * NS))
+    columns, row = desk.chains.columns("SPY"), ROW[symbol]
+    assert (columns.bid_ns[row], columns.ask_ns[row], columns.quoted_ns[row]) == (AT, AT + 5 * NS, AT + 5 * NS)
+    desk.feed(quotes({symbol: (float("nan"), 5.20)}, quoted_ns=AT + 60 * NS))
+    assert (columns.bid_ns[row], columns.ask_ns[row]) == (AT + 9 * NS, AT + 5 * NS), "at most the turn's time"
+    desk.feed(LISTING)
+    assert desk.chains.columns("SPY").ask_ns[row] == AT + 5 * NS

@@ -12,15 +12,12 @@ from oracle.core.equity import EquityKeeper, Marks
 from oracle.core.instruments import OptionContract, Right
 from oracle.core.ledger import Ledger
 from oracle.core.market import MarketState
+from oracle.core.marketdata import ChainListed, ChainReadFailed, ListedContract, Quote
+from oracle.core.message import Message
 from oracle.core.messages import (
-    ChainListed,
-    ChainReadFailed,
     LedgerSeeded,
-    ListedContract,
-    Message,
     OptionsWanted,
     OrderFilled,
-    Quote,
     ReadChain,
     SetOptionSubscription,
     SubmitOrder,

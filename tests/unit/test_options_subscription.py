@@ -7,18 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from oracle.core.messages import (
-    ChainListed,
-    ChainReadFailed,
-    ListedContract,
-    Message,
-    OrderFilled,
-    Quote,
-    ReadChain,
-    SetOptionSubscription,
-    SetTimer,
-    TimerFired,
-)
+from oracle.core.marketdata import ChainListed, ChainReadFailed, ListedContract, Quote
+from oracle.core.message import Message
+from oracle.core.messages import OrderFilled, ReadChain, SetOptionSubscription, SetTimer, TimerFired
 from oracle.core.ports import PositionView
 from oracle.core.sessions import MINUTE_NS, NS
 from oracle.core.vocabulary import Purpose, Side
