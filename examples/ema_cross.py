@@ -8,7 +8,9 @@ It shows how a strategy is written; nothing here says that it earns money.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from oracle.core.messages import Bar, ExitPlan, Intent, Message, OptionsWanted
+from oracle.core.marketdata import Bar
+from oracle.core.message import Message
+from oracle.core.messages import ExitPlan, Intent, OptionsWanted
 from oracle.core.ports import Context, DeltaRequest, Selected
 from oracle.core.sessions import MINUTE_NS, Session
 from oracle.strategies import registry

@@ -18,28 +18,22 @@ from typing import Any
 import structlog
 
 from oracle import __version__, logs
+from oracle.build import build_core, load_strategies, watched_underlyings
 from oracle.calendar import load_sessions
 from oracle.config import Config
 from oracle.connect import Account, account_of, check_account, make_edges, option_feed
 from oracle.console.control import ControlServer, socket_path
 from oracle.console.server import Console
 from oracle.core.clock import VirtualClock
-from oracle.core.engine import Engine, Turn
-from oracle.core.equity import EquityKeeper, Marks
+from oracle.core.engine import Turn
 from oracle.core.errors import ConfigurationError, RemoteError
-from oracle.core.ledger import Ledger
-from oracle.core.market import MarketState
-from oracle.core.messages import STRATEGY_DISABLED_LATCH, STRATEGY_FAILED_LATCH, JournalOpened, OrderFilled
+from oracle.core.messages import JournalOpened, OrderFilled, PositionSettled
 from oracle.core.sessions import NS, SessionTable
 from oracle.daemon import Daemon
 from oracle.edges import Edges, fault_of
 from oracle.edgetimers import Clock, EdgeTimers
+from oracle.evaluations import Evaluations
 from oracle.eventlog import EventLog
-from oracle.execution.account import AccountReader
-from oracle.execution.desk import Desk
-from oracle.execution.foreign import ForeignOrders
-from oracle.execution.reconcile import Reconciler
-from oracle.execution.works import DeskSettings
 from oracle.housekeeping import Housekeeping
 from oracle.inbox import Inbox, Source
 from oracle.metrics.catalogue import Labels
@@ -47,27 +41,18 @@ from oracle.metrics.observer import Observer
 from oracle.monitor import Monitor
 from oracle.notify import Notifier, service_manager
 from oracle.opening import opening_record
-from oracle.options.chain import Chains
-from oracle.options.keeper import ChainKeeper
 from oracle.pacing import PacingClient, Welcome
-from oracle.risk.gate import Gate
-from oracle.risk.limits import DEFAULT_BETAS
 from oracle.risk.rules import RULES
-from oracle.risk.stored import GateSettings, Stored
 from oracle.running import Core, Running
 from oracle.store.journal import JournalWriter, journal_path
 from oracle.store.loading import Loaded
 from oracle.store.sqlite import Store
 from oracle.store.state import require_free
-from oracle.strategies import registry
 from oracle.strategies.base import Strategy
-from oracle.strategies.runner import StrategyRunner
 from oracle.tally import Tally
 
 log = structlog.get_logger("oracle.app")
 CALENDAR_BEFORE_DAYS, CALENDAR_AFTER_DAYS = 150, 400
-"""PRODUCT section 7: cash interest is not in the P&L; the risk-free rate of discounting is likewise 0."""
-RATE_PER_YEAR = 0.0
 
 
 class WallClock:
@@ -94,82 +79,6 @@ class Result:
     metrics_file: Path
     declared: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     labels: Sequence[str] = field(default_factory=tuple)
-
-
-def load_strategies(config: Config) -> tuple[Strategy, ...]:
-    """Make the configured strategies, in order of name.
-
-    Raises:
-        ConfigurationError: a strategy is unknown or one of its settings is wrong.
-    """
-    return tuple(registry.load(name, settings) for name, settings in sorted(config.strategies.items()))
-
-
-def build_core(config: Config, table: SessionTable, loaded: Loaded, strategies: tuple[Strategy, ...]) -> Core:
-    """Make the actors, restore them from the store and subscribe them in their fixed order."""
-    age_s = float(config.risk.max_option_quote_age_s)
-    market, ledger = MarketState(), Ledger()
-    chains = Chains(table, rate_per_year=RATE_PER_YEAR, max_age_s=max(60.0, age_s))
-    marks = Marks(market, chains, age_s, ledger.held)
-    equity = EquityKeeper(ledger, marks)
-    ahead: dict[str, int] = {}
-    always: set[str] = set()
-    for strategy in strategies:
-        for symbol in strategy.universe:
-            ahead[symbol] = max(ahead.get(symbol, 0), strategy.max_expiry_sessions)
-        always.update(() if strategy.options_on_demand else strategy.universe)
-    keeper = ChainKeeper(ahead, config.feeds.option_quotes_limit, on_demand=ahead.keys() - always)
-    runner = StrategyRunner(strategies)
-    gate = Gate(
-        GateSettings(
-            limits=config.risk,
-            ladder=config.ladder,
-            betas={**DEFAULT_BETAS, **config.betas},
-            abbreviations={s.name: abbreviation(s.name) for s in strategies},
-            token=loaded.token,
-            next_sequence=loaded.next_order_sequence,
-            config_fingerprint=config.fingerprint(),
-            live=False,
-            caps={s.name: s.caps for s in strategies},
-        )
-    )
-    desk = Desk(DeskSettings(config.fees.modelled_per_contract_usd))
-    # At a real broker the account is compared every 30 s, whatever the settings of simulations say.
-    reader = AccountReader(config.sim.account_read_every_s) if config.mode == "sim" else AccountReader()
-    reconciler = Reconciler()
-    ledger.restore(loaded.books)
-    equity.restore(loaded.equity, loaded.seed, loaded.latches)
-    runner.restore(*(_latched(loaded, prefix) for prefix in (STRATEGY_FAILED_LATCH, STRATEGY_DISABLED_LATCH)))
-    for intent in loaded.intents:
-        for strategy in strategies:
-            if strategy.name == intent.strategy:
-                strategy.on_intent_sent(intent.intent_id)
-    gate.restore(
-        Stored(
-            orders=loaded.submits, advanced=loaded.order_events, fills=loaded.fills, ended=loaded.order_ends,
-            intents=loaded.intents, opened=loaded.opened, closed=loaded.closed, plans=loaded.phases,
-            exits=loaded.triggered, latches=loaded.latches, submitted_ns=loaded.submitted_ns,
-            foreign=loaded.foreign, settled=loaded.settled, answers=loaded.operator,
-            advanced_ns=loaded.advanced_ns,
-        )
-    )  # fmt: skip
-    desk.restore(loaded.submits, loaded.order_events, loaded.fills, loaded.order_ends, loaded.foreign)
-    reader.restore(loaded.submits, loaded.order_events, loaded.fills, loaded.order_ends)
-    reconciler.restore(loaded.order_events, loaded.fills, loaded.foreign)
-    engine = Engine(table, market, chains, ledger, equity)
-    for actor in (chains, marks, keeper, runner, gate, desk, reader, reconciler, ForeignOrders(loaded.token)):
-        engine.bus.subscribe(actor.handlers())
-    return Core(engine, ledger, market, gate, strategies, lambda: chains.prepare(engine.at_ns))
-
-
-def _latched(loaded: Loaded, prefix: str) -> list[str]:
-    """The strategies whose latch of a kind is set."""
-    return [row.latch.removeprefix(prefix) for row in loaded.latches if row.active and row.latch.startswith(prefix)]
-
-
-def abbreviation(strategy: str) -> str:
-    """A short word for order ids: the initials of the name's parts."""
-    return "".join(part[0] for part in strategy.split("_"))
 
 
 async def run(
@@ -203,7 +112,7 @@ async def run(
         pacing, welcome, clock = await _time_source(config, stack, wall_clock or WallClock())
         # One instant for calendar, journal and engine: a replay builds the same core from the opening record.
         start_ns = clock.now_ns()
-        table, observer = _calendar(start_ns), _observer(config, stack)
+        table, observer = _calendar(start_ns), _observer(config, strategies, stack)
         store, loaded = await _open_store(config, state, start_ns, token, observer, stack)
         journal = _open_journal(state, opening_record(config, table, loaded, strategies, start_ns), stack)
         core = build_core(config, table, loaded, strategies)
@@ -263,12 +172,16 @@ async def _connect(
     timers = EdgeTimers(running.clock, inbox.changed.set)
     edges = await stack.enter_async_context(make_edges(running.config, account, core, running.table, inbox, timers))
     edges.rest.on_request = observer.observe_request
-    control = ControlServer(socket_path(running.state), lambda request: inbox.put(Source.OPERATOR, request))
+    fee_usd = str(running.config.fees.modelled_per_contract_usd)
+    seen = Evaluations({s.name: s.universe for s in core.strategies}, fee_usd)
+    views = {"strategies": seen.picture}
+    control = ControlServer(socket_path(running.state), lambda request: inbox.put(Source.OPERATOR, request), views)
     daemon = Daemon(
         engine=core.engine, inbox=inbox, edges=edges, store=store, journal=journal, clock=running.clock,
         edge_timers=timers, check_edges=fault_of(edges),
         observers=(
             running.tally.on_turn, _counted(observer), EventLog().on_turn, _held_watch(core, edges), control.on_turn,
+            lambda turn, _seconds: seen.take(turn.messages, turn.stamped.at_ns),
         ),
     )  # fmt: skip
     monitor = Monitor(observer, running, edges, inbox, store.probe, lambda: daemon.stuck_s)
@@ -337,16 +250,17 @@ def _held_watch(core: Core, edges: Edges) -> Callable[[Turn, float], None]:
     edges.set_held(p.symbol for p in core.ledger.positions())
 
     def on_turn(turn: Turn, _seconds: float) -> None:
-        if any(isinstance(message, OrderFilled) for message in turn.messages):
+        if any(isinstance(message, OrderFilled | PositionSettled) for message in turn.messages):
             edges.set_held(p.symbol for p in core.ledger.positions())
 
     return on_turn
 
 
-def _observer(config: Config, stack: AsyncExitStack) -> Observer:
+def _observer(config: Config, strategies: Sequence[Strategy], stack: AsyncExitStack) -> Observer:
     build = {"version": __version__, "mode": config.mode, "config": config.fingerprint()}
     rules = tuple(sorted(rule.__name__ for rule in RULES))
-    observer = Observer(Labels(strategy=tuple(sorted(config.strategies)), rule=rules), build, time.time_ns())
+    names, watched = tuple(sorted(config.strategies)), watched_underlyings(config, strategies)
+    observer = Observer(Labels(strategy=names, rule=rules, underlying=watched), build, time.time_ns())
     observer.set_state("starting")
     logs.count_with(observer.observe_log)
     stack.callback(logs.count_with, None)

@@ -1,27 +1,31 @@
-"""Composition of a backtest: recorded bars, the exchange in process, the same core, store and reports as a live run.
+"""Composition of a backtest: recorded bars or the generated market, the exchange in process, the same core, store and
+reports as a live run.
 
-Inputs: settings, a folder of bars, dates, a state folder. Output: the ``Result`` of a run. Only virtual time exists
-here. Invariant: two runs with the same arguments and files give the same turns, byte for byte.
+Inputs: settings, a folder of bars or none, dates, a state folder. Output: the ``Result`` of a run. Only virtual time
+exists here. Invariant: two runs with the same arguments and files give the same turns, byte for byte.
 """
 
 import datetime as dt
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import msgspec
+from pydantic import ValidationError
 
 from oracle import __version__
-from oracle.app import Result, build_core, load_strategies
+from oracle.app import Result
 from oracle.backtest_edges import IN_PROCESS, InProcessEdges
 from oracle.backtest_run import BacktestRun, OutputsPort, Progress, TurnObserver
+from oracle.build import build_core, load_strategies, watched_underlyings
 from oracle.calendar import load_sessions
 from oracle.config import Config
 from oracle.core.errors import ConfigurationError
-from oracle.core.messages import Message
+from oracle.core.message import Message
 from oracle.core.sessions import SessionTable
 from oracle.daemon import JournalPort, StorePort
 from oracle.inbox import Inbox
@@ -33,7 +37,10 @@ from oracle.running import Core
 from oracle.sim.bar_files import BarFolder
 from oracle.sim.config import ExchangeConfig
 from oracle.sim.exchange import Exchange
+from oracle.sim.market import GeneratedMarket, momentum_plants
 from oracle.sim.minutes import MinuteMarket
+from oracle.sim.pathgen import SPECS
+from oracle.sim.planted_options import read_option_plants
 from oracle.sim.source import MarketSource
 from oracle.store.journal import JournalWriter, journal_path
 from oracle.store.loading import Loaded
@@ -50,13 +57,21 @@ RECORDED_CHAIN = "options/quotes_1m"
 
 @dataclass(frozen=True, slots=True)
 class Backtest:
-    """What to run: where the bars are, which sessions (ISO dates, inclusive), the opening cash, the seed."""
+    """What to run: where the bars are (None: the generated market), which sessions (ISO dates, inclusive), the opening
+    cash, the seed, settings of the exchange by name, and what is planted in the generated market's options. Trades are
+    closed before the data end, unless ``leave_open``. The generated market is looked at every ``step_s`` seconds while
+    no order works.
+    """
 
-    data: Path
+    data: Path | None
     first: str
     last: str
     cash_usd: Decimal = Decimal(100_000)
     seed: int = 1
+    exchange: Mapping[str, Any] = field(default_factory=dict)
+    leave_open: bool = False
+    plants: Sequence[str] = ()
+    step_s: int = 1
 
 
 @dataclass(slots=True)
@@ -130,16 +145,17 @@ async def run_backtest(
         StoreError: something that must last could not be written.
     """
     strategies = load_strategies(config)
-    table, folder = calendar_of(what.first, what.last), BarFolder(what.data)
-    symbols, absent = symbols_for(folder, strategies)
-    source = MinuteMarket(folder, symbols, what.first, what.last, table, what.seed, on_demand_only(strategies))
+    table = calendar_of(what.first, what.last)
+    market = _generated(what, table, strategies) if what.data is None else _recorded(what, what.data, table, strategies)
+    source = market.source
+    labels = ("backtest", *source.labels, *((f"looked at every {what.step_s} s",) if what.step_s > 1 else ()))
     require_free(state)
     if on_plan is not None:
         on_plan(len(source.sessions))
     async with AsyncExitStack() as stack:
-        observer = _observer(config)
+        observer = _observer(config, strategies)
         store = await Store.open(
-            state, MODE, source.sessions[0].open_ns, token=f"backtest{what.seed}", feed=_option_data(folder, source),
+            state, MODE, source.sessions[0].open_ns, token=f"backtest{what.seed}", feed=market.option_data,
             on_commit_s=observer.observe_commit,
         )  # fmt: skip
         stack.push_async_callback(store.close)
@@ -153,6 +169,7 @@ async def run_backtest(
         core, run = wire(
             config, table, loaded, strategies, exchange, store=store, journal=journal,
             observers=(tally.on_turn, lambda turn, s: observer.observe_turn(turn.stamped, turn.messages, s)),
+            leave_open=what.leave_open, step_s=what.step_s,
         )  # fmt: skip
         del core
         await run.run(progress)
@@ -162,19 +179,25 @@ async def run_backtest(
         metrics_file.write_bytes(observer.text())
         result = Result(
             tally, journal.inputs_sha256, journal.decisions_sha256, store.path, journal.path, metrics_file,
-            (), ("backtest", *source.labels),
+            source.declared, labels,
         )  # fmt: skip
-        return Outcome(result, _lacking(absent, source), bool(source.modelled_chains))
+        return Outcome(result, market.lacking(), market.is_modelled())
 
 
 def make_exchange(config: Config, source: MarketSource, table: SessionTable, what: Backtest) -> Exchange:
     """The exchange of a backtest, with one account."""
     plan = "plus" if config.alpaca.plan == "algo_trader_plus" else "basic"
-    return Exchange(
-        ExchangeConfig(seed=what.seed, key=IN_PROCESS, secret=IN_PROCESS, plan=plan, starting_cash_usd=what.cash_usd),
-        source,
-        table,
-    )
+    settings: dict[str, Any] = {
+        "seed": what.seed, "key": IN_PROCESS, "secret": IN_PROCESS, "plan": plan, "starting_cash_usd": what.cash_usd,
+        **what.exchange,
+    }  # fmt: skip
+    try:
+        return Exchange(ExchangeConfig.model_validate(settings), source, table)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        known = ", ".join(n for n in ExchangeConfig.model_fields if n not in ("key", "secret", "port", "hold"))
+        raise ConfigurationError(f"--exchange {name}", first["msg"], f"the exchange has these: {known}") from None
 
 
 def wire(
@@ -188,10 +211,13 @@ def wire(
     journal: JournalPort | OutputsPort,
     observers: Sequence[TurnObserver],
     is_durable: Callable[[Message], bool] = is_durable,
+    leave_open: bool = True,
+    step_s: int = 1,
 ) -> tuple[Core, BacktestRun]:
     """Make the core and the run around it, warmed up and ready for the first instant."""
     core, inbox = build_core(config, table, loaded, strategies), Inbox()
-    universe = [s for s in sorted({x for y in strategies for x in y.universe}) if s in exchange.source.symbols]
+    watched = {*config.volatility.underlyings, *(x for y in strategies for x in y.universe)}
+    universe = [s for s in sorted(watched) if s in exchange.source.symbols]
     edges = InProcessEdges(exchange, inbox, universe)
     core.engine.start(exchange.now_ns)
     wanted = max((strategy.warmup_sessions for strategy in strategies), default=0)
@@ -202,15 +228,54 @@ def wire(
     edges.start()
     run = BacktestRun(
         core=core, exchange=exchange, edges=edges, inbox=inbox, store=store, is_durable=is_durable, journal=journal,
-        observers=observers,
+        observers=observers, leave_open=leave_open, step_s=step_s,
     )  # fmt: skip
     return core, run
 
 
-def _observer(config: Config) -> Observer:
+@dataclass(frozen=True, slots=True)
+class _Market:
+    """A market to run on, what is kept with each trade about its option quotes, and what is told of it at the end."""
+
+    source: MarketSource
+    option_data: str
+    lacking: Callable[[], tuple[str, ...]] = tuple
+    is_modelled: Callable[[], bool] = bool
+
+
+def _recorded(what: Backtest, data: Path, table: SessionTable, strategies: Sequence[Strategy]) -> _Market:
+    folder = BarFolder(data)
+    symbols, absent = symbols_for(folder, strategies)
+    source = MinuteMarket(folder, symbols, what.first, what.last, table, what.seed, on_demand_only(strategies))
+    return _Market(
+        source, _option_data(folder, source), lambda: _lacking(absent, source), lambda: bool(source.modelled_chains)
+    )
+
+
+def _generated(what: Backtest, table: SessionTable, strategies: Sequence[Strategy]) -> _Market:
+    """The generated market with entries planted for every kind of strategy.
+
+    Raises:
+        ConfigurationError: there is no session between the dates, or it has none of the strategies' symbols.
+    """
+    dates = [session.date for session in table.sessions if what.first <= session.date <= what.last]
+    if not dates:
+        raise ConfigurationError("--to", f"NYSE has no session from {what.first} to {what.last}", "give a later date")
+    wanted = {symbol for strategy in strategies for symbol in strategy.universe}
+    if not wanted & SPECS.keys():
+        raise ConfigurationError(
+            "--simulated", f"{', '.join(sorted(wanted))} cannot be generated", f"choose among {', '.join(SPECS)}"
+        )
+    planted = read_option_plants(what.plants, dates)
+    market = GeneratedMarket(what.seed, table, dates, momentum_plants(what.seed, table, dates), option_plants=planted)
+    return _Market(market, "simulated")
+
+
+def _observer(config: Config, strategies: Sequence[Strategy]) -> Observer:
     build = {"version": __version__, "mode": MODE, "config": config.fingerprint()}
     rules = tuple(sorted(rule.__name__ for rule in RULES))
-    return Observer(Labels(strategy=tuple(sorted(config.strategies)), rule=rules), build, 0)
+    names, watched = tuple(sorted(config.strategies)), watched_underlyings(config, strategies)
+    return Observer(Labels(strategy=names, rule=rules, underlying=watched), build, 0)
 
 
 def has_recorded_chain(folder: BarFolder, what: Backtest) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
@@ -101,6 +101,14 @@ class FeeSettings(_Section):
     )
 
 
+class VolatilitySettings(_Section):
+    """The daily observation of 30-day volatility, on which IV rank rests."""
+
+    underlyings: tuple[Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9.]{0,9}$")], ...] = Field(
+        (), description="observed at 15:45 beside those of strategies that need IV rank"
+    )
+
+
 class ConsoleSettings(_Section):
     """The loopback listener for health and metrics. Port 0 takes a free one."""
 
@@ -142,6 +150,7 @@ class Config(_Section):
         {}, description="beta to SPY by underlying; SPY, QQQ and IWM have defaults, any other unknown one refuses"
     )
     fees: FeeSettings = FeeSettings()
+    volatility: VolatilitySettings = VolatilitySettings()
     console: ConsoleSettings = ConsoleSettings()
     logs: LogSettings = LogSettings()
     journal: JournalSettings = JournalSettings()
@@ -198,7 +207,7 @@ def load(
     _merge(tree, _credentials(env.get("CREDENTIALS_DIRECTORY")))
     for name in sorted(n for n in env if n.startswith(ENV_PREFIX) and n not in NOT_SETTINGS):
         path = name[len(ENV_PREFIX) :].lower().split("__")
-        _put(tree, path, env[name] if tuple(path) in SECRETS else _value(env[name]), name)
+        _put(tree, path, env[name] if tuple(path) in SECRETS else read_value(env[name]), name)
     for item in overrides:
         name, equals, text = item.partition("=")
         if not equals or not name:
@@ -211,7 +220,7 @@ def load(
             raise ConfigurationError(
                 f"--set {name}", "arguments are visible to every process of the machine", f"use {variable}"
             )
-        _put(tree, path, text if tuple(path) in SECRETS else _value(text), f"--set {name}")
+        _put(tree, path, text if tuple(path) in SECRETS else read_value(text), f"--set {name}")
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -281,7 +290,7 @@ def _put(tree: dict[str, Any], path: list[str], value: Any, source: str) -> None
     tree[path[-1]] = value
 
 
-def _value(text: str) -> Any:
+def read_value(text: str) -> Any:
     """Read a command-line or environment value: a TOML value where it is one, else the text itself."""
     try:
         table = tomllib.loads(f"v = {text}")

@@ -35,9 +35,10 @@ async def check_account(account: Account) -> None:
 def make_edges(
     config: Config, account: Account, core: Core, table: SessionTable, inbox: Inbox, timers: EdgeTimers
 ) -> Edges:
-    """Make the account's edges for the universe of the core's strategies."""
+    """Make the account's edges for the universe of the core's strategies, and what is observed beside it."""
     endpoints, credentials = account
-    universe = sorted({symbol for strategy in core.strategies for symbol in strategy.universe})
+    traded = {symbol for strategy in core.strategies for symbol in strategy.universe}
+    universe = sorted(traded | set(config.volatility.underlyings))
     return Edges(
         endpoints=endpoints, credentials=credentials, table=table, inbox=inbox, timers=timers, universe=universe,
         canary=config.feeds.canary_symbol, stale_after_s=config.feeds.stale_after_s,

@@ -13,13 +13,14 @@ import structlog
 
 from oracle.core.engine import Engine, Turn
 from oracle.core.errors import RemoteError
+from oracle.core.message import Message
 from oracle.core.messages import (
     DrainRequested,
     Input,
     LookUpOrder,
-    Message,
     ReadAccount,
     ReadChain,
+    ReadOptionQuotes,
     SendCancel,
     SendOrder,
     SetOptionSubscription,
@@ -31,8 +32,8 @@ from oracle.pacing import Beat, PacingClient
 
 log = structlog.get_logger("oracle.daemon")
 
-EFFECTS = (SendOrder, SendCancel, LookUpOrder, ReadAccount, ReadChain, SetOptionSubscription)
-Effect = SendOrder | SendCancel | LookUpOrder | ReadAccount | ReadChain | SetOptionSubscription
+EFFECTS = (SendOrder, SendCancel, LookUpOrder, ReadAccount, ReadChain, ReadOptionQuotes, SetOptionSubscription)
+Effect = SendOrder | SendCancel | LookUpOrder | ReadAccount | ReadChain | ReadOptionQuotes | SetOptionSubscription
 # In wall-clock modes quotes are released four times a second (PRODUCT section 2: 4 Hz near the money).
 QUOTE_FLUSH_S = 0.25
 # A barrier that does not close in this wall time means that an edge is stuck, which a restart may mend.

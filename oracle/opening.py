@@ -26,7 +26,7 @@ from oracle.strategies.base import Strategy
 
 # The code that decides, and what builds a core of it. What stands at the edges can change without changing a decision.
 DECIDING = ("core", "options", "strategies", "risk", "execution")
-BUILDING = ("app.py", "config.py")
+BUILDING = ("build.py", "config.py")
 # Whose numbers and encodings decisions rest on.
 LIBRARIES = ("msgspec", "numpy", "scipy")
 

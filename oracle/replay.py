@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from oracle import difference
-from oracle.app import build_core, load_strategies
+from oracle.build import build_core, load_strategies
 from oracle.core.engine import Turn
 from oracle.core.errors import ConfigurationError, InvariantError, OracleError
 from oracle.core.messages import JournalOpened, TimerFired

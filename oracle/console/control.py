@@ -15,13 +15,13 @@ import secrets
 import socket
 import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
-from oracle.core.control import Ask, action_of
+from oracle.core.control import Ask, Look, action_of
 from oracle.core.engine import Turn
 from oracle.core.errors import ConfigurationError
 from oracle.core.messages import OperatorAnswered, OperatorRequested
@@ -86,9 +86,18 @@ def user_name(uid: int) -> str:
 
 
 class ControlServer:
-    """Serves one daemon. ``submit`` takes over a request; ``on_turn`` must be called with every turn."""
+    """Serves one daemon. ``submit`` takes over a request; ``on_turn`` must be called with every turn.
 
-    def __init__(self, path: Path, submit: Callable[[OperatorRequested], None]) -> None:
+    ``views`` answer ``Look`` requests by name, at once and without an input.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        submit: Callable[[OperatorRequested], None],
+        views: Mapping[str, Callable[[], dict[str, Any]]] | None = None,
+    ) -> None:
+        self._views = dict(views or {})
         self._path = path
         self._submit = submit
         self._server: asyncio.Server | None = None
@@ -181,7 +190,15 @@ class ControlServer:
             return _error(f"the request cannot be read: {error}; actions are: {', '.join(ACTIONS)}")
         return await self._carry_out(request, who)
 
+    def _look(self, ask: Look, who: str) -> ControlAnswer:
+        view = self._views.get(ask.view)
+        if view is None:
+            return _error(f"no view {ask.view}; there are: {', '.join(sorted(self._views)) or 'none'}")
+        return ControlAnswer(True, ask.view, action_of(ask), who=who, facts=view())
+
     async def _carry_out(self, request: ControlRequest, who: str) -> ControlAnswer:
+        if isinstance(request.ask, Look):
+            return self._look(request.ask, who)
         request_id, action = secrets.token_hex(8), action_of(request.ask)
         why = " ".join("".join(c if c.isprintable() else " " for c in request.why).split()) or NO_REASON
         waiting: asyncio.Future[OperatorAnswered] = asyncio.get_running_loop().create_future()

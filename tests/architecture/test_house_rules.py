@@ -81,7 +81,7 @@ def test_only_the_desk_and_the_broker_edge_know_how_to_send() -> None:
 def test_sizes(path: Path) -> None:
     text = path.read_text()
     # The dictionary of the system is one list; splitting it would hide it.
-    limit = 900 if path.name == "messages.py" else 400
+    limit = 800 if path.name == "messages.py" else 400
     assert len(text.splitlines()) <= limit, f"{relative(path)} is over {limit} lines"
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:

@@ -109,8 +109,8 @@ def test_what_is_wrong_is_said_in_one_line_with_the_codes_of_other_commands(
 @pytest.mark.timeout(240)
 def test_in_process_and_over_sockets_give_the_same_orders_and_fills(tmp_path: Path) -> None:
     """A generated half-day: the driver without sockets against the whole demo."""
-    from oracle.app import load_strategies
     from oracle.backtest import Backtest, make_exchange, wire
+    from oracle.build import load_strategies
     from oracle.cli.demo import demo_config
     from oracle.markets import build_market
     from oracle.sim.config import ExchangeConfig

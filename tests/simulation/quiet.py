@@ -20,7 +20,7 @@ from oracle.alpaca.failures import Kind
 from oracle.alpaca.feeds import STALE_AFTER_S
 from oracle.alpaca.supervisor import Action, Close, Supervisor, WaitUntil
 from oracle.calendar import load_sessions
-from oracle.core.messages import FeedChanged
+from oracle.core.marketdata import FeedChanged
 from oracle.core.sessions import MINUTE_NS, NS, Session, SessionTable
 from oracle.core.vocabulary import Feed, FeedState
 from oracle.sim.days import MOST_HISTORY

@@ -20,7 +20,9 @@ import aiohttp
 from oracle.app import Result, run
 from oracle.config import Config, load
 from oracle.core.ledger import Ledger
-from oracle.core.messages import Bar, FeedChanged, IntentRefused, Message, Reconciled, Stamped, SubmitOrder
+from oracle.core.marketdata import Bar, FeedChanged
+from oracle.core.message import Message
+from oracle.core.messages import IntentRefused, Reconciled, Stamped, SubmitOrder
 from oracle.core.sessions import MINUTE_NS, NS
 from oracle.core.vocabulary import Feed, FeedState, Purpose
 from oracle.markets import table_around

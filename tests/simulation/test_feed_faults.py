@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from oracle.core.messages import Bar, FeedChanged, SubmitOrder
+from oracle.core.marketdata import Bar, FeedChanged
+from oracle.core.messages import SubmitOrder
 from oracle.core.sessions import MINUTE_NS, NS
 from oracle.core.vocabulary import Feed, FeedState
 from tests.simulation.rehearsal import Rehearsal, clock_ns, rehearse

@@ -12,15 +12,9 @@ from typing import Any
 import orjson
 import pytest
 
-from oracle.core.messages import (
-    Bar,
-    ExecutionReported,
-    LookUpReturned,
-    OrderAdvanced,
-    OrderFilled,
-    Reconciled,
-    SendOrder,
-)
+from oracle.core.marketdata import Bar
+from oracle.core.messages import OrderAdvanced, OrderFilled, Reconciled, SendOrder
+from oracle.core.reports import ExecutionReported, LookUpReturned
 from oracle.core.sessions import NS
 from oracle.core.vocabulary import Feed, FeedState, OrderState, Outcome
 from tests.simulation.rehearsal import KEYS, QUICK, Rehearsal, clock_ns, exchange, finish, read, rehearse

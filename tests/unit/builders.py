@@ -14,26 +14,11 @@ from oracle.core.engine import Engine
 from oracle.core.equity import EquityKeeper, Marks
 from oracle.core.ledger import Ledger
 from oracle.core.market import MarketState
-from oracle.core.messages import (
-    AccountReported,
-    Bar,
-    BrokerOrder,
-    BrokerPosition,
-    ChainListed,
-    ChainQuotes,
-    ExecutionReported,
-    ExitPlan,
-    FeedChanged,
-    Intent,
-    LadderStep,
-    Leg,
-    ListedContract,
-    Message,
-    Quote,
-    SendOrder,
-    SubmitOrder,
-)
+from oracle.core.marketdata import Bar, ChainListed, ChainQuotes, FeedChanged, ListedContract, Quote
+from oracle.core.message import Message
+from oracle.core.messages import ExitPlan, Intent, LadderStep, Leg, SendOrder, SubmitOrder
 from oracle.core.ports import OptionQuote
+from oracle.core.reports import AccountReported, BrokerOrder, BrokerPosition, ExecutionReported
 from oracle.core.sessions import MINUTE_NS, NS, Session, SessionTable
 from oracle.core.vocabulary import Feed, FeedState, OrderType, Purpose, Side
 from oracle.execution.desk import Desk

@@ -8,17 +8,9 @@ import pytest
 
 from examples.ema_cross import EmaCross, EmaCrossParams
 from oracle.core.errors import InvariantError
-from oracle.core.messages import (
-    Bar,
-    Input,
-    LedgerSeeded,
-    Message,
-    NoData,
-    OptionsWanted,
-    Quote,
-    ReadChain,
-    SetOptionSubscription,
-)
+from oracle.core.marketdata import Bar, Quote
+from oracle.core.message import Message
+from oracle.core.messages import Input, LedgerSeeded, NoData, OptionsWanted, ReadChain, SetOptionSubscription
 from oracle.core.sessions import MINUTE_NS, NS
 from oracle.options.chain import Chains
 from oracle.options.keeper import ChainKeeper

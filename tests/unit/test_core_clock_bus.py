@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from oracle.core.bus import MAX_MESSAGES_PER_TURN, Bus
 from oracle.core.clock import Timers, VirtualClock
 from oracle.core.errors import InvariantError
-from oracle.core.messages import ClearTimer, DrainRequested, Message, NoData, NoSignal, SetTimer, TimerFired
+from oracle.core.message import Message
+from oracle.core.messages import ClearTimer, DrainRequested, NoData, NoSignal, SetTimer, TimerFired
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcde"), st.integers(0, 20), st.booleans()), max_size=40))

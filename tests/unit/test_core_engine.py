@@ -12,27 +12,23 @@ from oracle.core.equity import EquityKeeper, Marks
 from oracle.core.errors import InvariantError
 from oracle.core.ledger import Ledger
 from oracle.core.market import MarketState
+from oracle.core.marketdata import FeedChanged, Quote, TradingStatus
+from oracle.core.message import Message
 from oracle.core.messages import (
-    AccountReported,
-    BrokerOrder,
-    BrokerPosition,
     ClearTimer,
     EquityMarked,
-    FeedChanged,
     Input,
     LedgerSeeded,
-    Message,
     OrderClosed,
     OrderFilled,
-    Quote,
     Reconciled,
     SessionClosed,
     SessionOpened,
     SetTimer,
     TimerFired,
-    TradingStatus,
 )
 from oracle.core.ports import ChainsView, Context, OptionQuote
+from oracle.core.reports import AccountReported, BrokerOrder, BrokerPosition
 from oracle.core.sessions import MINUTE_NS, NS, Session, SessionTable
 from oracle.core.vocabulary import Feed, FeedState, Purpose, Side
 from tests.unit.test_core_ledger import CALL, fill, order

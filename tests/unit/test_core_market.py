@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from oracle.core.market import MarketState
-from oracle.core.messages import FeedChanged, IntentRefused, Quote, TradingStatus
+from oracle.core.marketdata import FeedChanged, Quote, TradingStatus
+from oracle.core.messages import IntentRefused
 from oracle.core.sessions import MINUTE_NS
 from oracle.core.vocabulary import Feed, FeedState
 from tests.unit.builders import OPEN_NS, START_NS, TABLE, House, bar, intent, of, one

@@ -7,12 +7,21 @@ from typing import Any
 import msgspec
 import pytest
 
-from oracle.core.messages import LatchChanged, LedgerSeeded, OrderAdvanced, OrderClosed, OrderFilled, TradeOpened
-from oracle.core.vocabulary import OrderState, Purpose, Side
+from oracle.core.messages import (
+    LatchChanged,
+    LedgerSeeded,
+    OrderAdvanced,
+    OrderClosed,
+    OrderFilled,
+    PositionSettled,
+    TradeOpened,
+)
+from oracle.core.structures import reduced
+from oracle.core.vocabulary import Ending, OrderState, Purpose, Side
 from oracle.store.loading import Loaded
-from tests.crash.checks import Fill, Truth, at_death, at_end, differences, learnt, restored, struck
+from tests.crash.checks import Fill, Settlement, Truth, at_death, at_end, differences, learnt, restored, struck
 from tests.crash.cli import quantile
-from tests.unit.builders import CALL, START_NS, entry_order
+from tests.unit.builders import CALL, OTHER_CALL, START_NS, entry_order
 
 ORDER = entry_order()
 ID = ORDER.order_id
@@ -102,6 +111,56 @@ def test_at_the_end_nothing_may_be_left() -> None:
     told = " ".join(at_end(truth(orders=(attempt(working=True),)), books(order_ends=(), fills=(), books=(SEED, ORDER))))
     for words in ("is not booked", "has no end", "still lives", "never closed", "final cash"):
         assert words in told
+
+
+def settled(**changes: Any) -> PositionSettled:
+    made = PositionSettled(
+        "s1", ORDER.trade_id, Ending.EXERCISED, CALL, 4, Decimal(0), "SPY", 400, Decimal(600), Decimal(0),
+        "positions", (), START_NS,
+    )  # fmt: skip
+    return msgspec.structs.replace(made, **changes)
+
+
+EXERCISED = (Settlement(CALL, -4, Decimal(0)), Settlement("SPY", 400, Decimal(-240_000)))
+AFTER = {"cash_usd": Decimal(99_200 - 240_000), "positions": {"SPY": 400}, "settlements": EXERCISED}
+
+
+def with_settlement(one: PositionSettled) -> Loaded:
+    return books(settlements=(one,), books=(*books().books, one))
+
+
+def test_what_the_exchange_settles_may_be_heard_later_but_is_booked_at_the_end() -> None:
+    assert at_death(truth(**AFTER), books()) == []
+    assert at_death(truth(**AFTER), with_settlement(settled())) == []
+    assert "settlements of" in " ".join(at_end(truth(**AFTER), books()))
+    assert "settlements of" not in " ".join(at_end(truth(**AFTER), with_settlement(settled())))
+    wrong = with_settlement(settled(shares=300))
+    assert "settlements of {'SPY': 100}" in " ".join(at_end(truth(**AFTER), wrong))
+
+
+def test_the_brokers_own_sale_is_booked_by_the_settlement_that_covers_it() -> None:
+    sale = Fill("x2", "b-9", CALL, "sell", 4, Decimal("2.50"))
+    found = truth(fills={**truth().fills, "x2": sale}, positions={}, cash_usd=Decimal(100_200))
+    sold = settled(
+        ending=Ending.SOLD_OUT, price_usd=Decimal("2.50"), shares_symbol="", shares=0, share_price_usd=None,
+        covers=("x2",),
+    )  # fmt: skip
+    assert at_death(found, books()) == []
+    assert learnt(found.fills, books()) != []
+    assert learnt(found.fills, with_settlement(sold)) == []
+    assert at_death(found, with_settlement(sold)) == []
+    cheap = with_settlement(msgspec.structs.replace(sold, price_usd=Decimal("2.40")))
+    assert "cash" in " ".join(at_death(found, cheap))
+
+
+def test_a_leg_that_goes_through_zero_is_told_whichever_side_it_was() -> None:
+    name, _ = reduced([(CALL, -1), (OTHER_CALL, 1)])
+    entry = msgspec.structs.replace(ORDER, symbol=name)
+    short = msgspec.structs.replace(FILL, side=Side.SELL)
+    back = msgspec.structs.replace(FILL, execution_id="x2", purpose=Purpose.STOP, contracts=5)
+    assert "more sold than bought" not in " ".join(at_death(truth(), books(submits=(entry,), fills=(short,))))
+    told = at_death(truth(), books(submits=(entry,), fills=(short, back)))
+    assert f"trade {ORDER.trade_id}: 1 more sold than bought of {CALL}, or bought back than sold" in told
 
 
 def test_memories_are_compared_and_counted() -> None:

@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oracle.core.errors import ConfigurationError, InvariantError, StoreError
-from oracle.core.messages import Bar, Intent, JournalOpened, Message, Quote, SetTimer, Stamped, TimerFired
+from oracle.core.marketdata import Bar, Quote
+from oracle.core.message import Message
+from oracle.core.messages import Intent, JournalOpened, SetTimer, Stamped, TimerFired
 from oracle.store import frames
 from oracle.store.frames import MAGIC
 from oracle.store.journal import (

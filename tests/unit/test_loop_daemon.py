@@ -13,17 +13,9 @@ from oracle.core.equity import EquityKeeper, Marks
 from oracle.core.errors import InvariantError, RemoteError, StoreError
 from oracle.core.ledger import Ledger
 from oracle.core.market import MarketState
-from oracle.core.messages import (
-    ChainReadFailed,
-    DrainRequested,
-    Input,
-    Message,
-    Quote,
-    SendCancel,
-    SetTimer,
-    Stamped,
-    TimerFired,
-)
+from oracle.core.marketdata import ChainReadFailed, Quote
+from oracle.core.message import Message
+from oracle.core.messages import DrainRequested, Input, SendCancel, SetTimer, Stamped, TimerFired
 from oracle.core.ports import Context
 from oracle.daemon import BARRIER_TIMEOUT_S, DRAIN_TIMEOUT_S, QUOTE_FLUSH_S, ROUNDS_TO_SOCKET, Daemon, Effect
 from oracle.edgetimers import Clock, EdgeTimers

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from oracle import inbox as module
 from oracle.core.errors import InvariantError
-from oracle.core.messages import ChainReadFailed, DrainRequested, Input
+from oracle.core.marketdata import ChainReadFailed
+from oracle.core.messages import DrainRequested, Input
 from oracle.inbox import Inbox, Source
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 import oracle.daemon
-from oracle.core.messages import Message, Stamped
+from oracle.core.message import Message
+from oracle.core.messages import Stamped
 from oracle.inbox import Source
 from tests.unit.test_loop_daemon import Exchange, VirtualLoop, World, end, note, play
 

@@ -14,7 +14,8 @@ from oracle.app import WallClock
 from oracle.config import load
 from oracle.core.clock import VirtualClock
 from oracle.core.errors import StoreError
-from oracle.core.messages import DrainRequested, FeedChanged
+from oracle.core.marketdata import FeedChanged
+from oracle.core.messages import DrainRequested
 from oracle.core.vocabulary import Feed, FeedState
 from oracle.edges import Edges
 from oracle.edgetimers import EdgeTimers

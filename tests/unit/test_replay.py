@@ -12,20 +12,17 @@ from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from oracle import __version__, opening
-from oracle.app import build_core, load_strategies
+from oracle.build import build_core, load_strategies
 from oracle.cli.root import app
 from oracle.config import Config
 from oracle.core.errors import ConfigurationError
+from oracle.core.marketdata import Bar, FeedChanged, Quote
+from oracle.core.message import Message
 from oracle.core.messages import (
-    AccountReported,
-    Bar,
     EquityMarked,
-    FeedChanged,
     Input,
     JournalOpened,
-    Message,
     NoSignal,
-    Quote,
     ReadAccount,
     Reconciled,
     SetTimer,
@@ -33,6 +30,7 @@ from oracle.core.messages import (
     TimerFired,
 )
 from oracle.core.ports import Context
+from oracle.core.reports import AccountReported
 from oracle.core.sessions import MINUTE_NS, NS
 from oracle.core.vocabulary import Feed, FeedState
 from oracle.opening import opening_record, reopen
@@ -359,7 +357,7 @@ def test_the_build_is_named_by_what_decides_and_by_its_libraries(
     shutil.copytree(Path(opening.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     known = {opening.source_hash(package)}
     assert opening.build_name().startswith(f"{__version__}+{opening.source_hash(package)[:12]} (msgspec ")
-    for name in ("app.py", "config.py", "core/equity.py", "risk/limits.py"):
+    for name in ("build.py", "config.py", "core/equity.py", "risk/limits.py"):
         (package / name).write_text((package / name).read_text() + "# changed\n")
         assert opening.source_hash(package) not in known
         known.add(opening.source_hash(package))

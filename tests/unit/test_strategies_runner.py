@@ -3,7 +3,12 @@
 from collections.abc import Iterable
 from typing import Any
 
-from oracle.core.messages import LatchChanged, Message, NoData, StrategyFailed
+import msgspec
+
+from oracle.core.message import Message
+from oracle.core.messages import LatchChanged, NoData, NoSignal, OptionsWanted, Reevaluated, StrategyFailed
+from oracle.core.sessions import MINUTE_NS
+from oracle.strategies.registry import load
 from oracle.strategies.runner import StrategyRunner
 from tests.unit.builders import START_NS, House, bar
 
@@ -59,3 +64,18 @@ def test_a_restart_halts_the_strategies_it_is_given() -> None:
     _, runner = pair()
     runner.restore(["b"])
     assert spoke(runner) == ["a"]
+
+
+def test_every_evaluation_of_a_real_strategy_is_in_the_output_told_or_not() -> None:
+    strategy = load("iron_condor", {})
+    runner = StrategyRunner((strategy,))
+    house = House(ready=False)
+    house.at_ns = START_NS
+    said = []
+    for n in range(3):
+        context = msgspec.structs.replace(house.engine.context(), at_ns=START_NS + (n + 1) * MINUTE_NS)
+        said += list(runner.on_message(bar(600.0, START_NS + n * MINUTE_NS), context))
+    said = [m for m in said if not isinstance(m, OptionsWanted)]
+    reasons = [m.reason if isinstance(m, NoSignal) else m.verdict.reason for m in said]
+    assert [type(m) for m in said] == [NoSignal, Reevaluated, Reevaluated]
+    assert reasons == ["after_entry_window"] * 3

@@ -6,12 +6,12 @@ import msgspec
 import pytest
 
 from oracle.core.control import Evaluate, Trade
+from oracle.core.marketdata import Bar
+from oracle.core.message import Message
 from oracle.core.messages import (
-    Bar,
     Intent,
     IntentApproved,
     LatchChanged,
-    Message,
     NoData,
     NoSignal,
     OperatorAnswered,
