@@ -105,7 +105,7 @@ def build_core(config: Config, table: SessionTable, loaded: Loaded, strategies: 
         loaded.submits, loaded.order_events, loaded.fills, loaded.order_ends, loaded.foreign, loaded.settlements
     )
     reader.restore(loaded.submits, loaded.order_events, loaded.fills, loaded.order_ends)
-    reconciler.restore(loaded.order_events, loaded.fills, loaded.foreign, loaded.settlements)
+    reconciler.restore(loaded.order_events, loaded.fills, loaded.foreign, loaded.settlements, loaded.settled)
     volatility = VolatilityObserver(
         chains, table, observed_underlyings(config, strategies), history=loaded.iv_history,
         rate_per_year=RATE_PER_YEAR, max_age_s=max(60.0, age_s),

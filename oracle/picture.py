@@ -176,6 +176,9 @@ async def read_live(account: Account, underlying: str, table: SessionTable, expi
             raise NoDataError(f"no chain: {rest.endpoints.trading_url} lists no options of {underlying} for {until}")
         told = {s.symbol: s for s in await reader.snapshots(underlying, days[0], days[-1])}
         spot = await reader.spot(underlying)
+        # The reads take time, much of it on a fast exchange: now is after them, and never before what they told.
+        told_ns = [s.quoted_ns for s in told.values() if s.quoted_ns is not None]
+        at_ns = max((await data.clock()).at_ns, *told_ns, 0 if spot is None else spot.at_ns)
     if spot is None:
         when = dt.datetime.fromtimestamp(at_ns // NS, NEW_YORK).strftime("%Y-%m-%d %H:%M")
         raise NoDataError(

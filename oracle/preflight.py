@@ -1,10 +1,12 @@
 """Judge whether a session may begin: the account's and the feeds' measured facts, and what each structure needs.
 
 Inputs: the running daemon's answers, one a strategy: its ``house`` facts and its verdicts with risk's figures. Output:
-a ``Report``. Invariants: a fact that is missing is a no; no figure is made up, an unknown one stays None.
+a ``Report``. Invariants: a fact that is missing is a no; no figure is made up, an unknown one stays None; a structure
+that could not be priced now is named as not checked.
 """
 
 from collections.abc import Iterable, Mapping
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +18,9 @@ MAX_ACCOUNT_AGE_S: Final = 150.0
 # A quote that is made later than it arrives, or arrives this late, says that a clock is wrong or a feed behind.
 EARLIEST_S: Final = -1.0
 LATEST_S: Final = 15.0
+CENT: Final = Decimal("0.01")
+NO_QUOTES: Final = "fresh_option_quotes"
+WHEN_QUOTED: Final = "its options are quoted while it may enter, at the latest until its entry window ends; repeat then"
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -30,8 +35,9 @@ class Check(msgspec.Struct, frozen=True):
 class Need(msgspec.Struct, frozen=True):
     """What one strategy's structure of this moment needs in one underlying.
 
-    ``why`` says why there is no structure, or which rules refuse it now. Amounts are exact text in USD; None is
-    unknown. ``fits``: the account's equity is enough; None when either is unknown.
+    ``why`` says why there is no structure, or which rules refuse it now. Amounts are text in USD to the cent, what is
+    lost or needed rounded up; None is unknown. ``fits``: the account's equity is enough; None when either is unknown.
+    ``checked``: False when data are missing, so that it could not be priced; ``priced_when`` says when it can.
     """
 
     strategy: str
@@ -46,13 +52,19 @@ class Need(msgspec.Struct, frozen=True):
     contracts_now: int | None
     fits: bool | None
     why: str
+    checked: bool = True
+    priced_when: str = ""
 
 
 class Report(msgspec.Struct, frozen=True):
-    """The verdict: ``go`` when every check holds and at least one structure fits; ``reasons`` speak against it."""
+    """The verdict: ``go`` when every check holds and at least one structure fits.
+
+    ``reasons`` speak against it; ``not_checked`` names each structure that could not be judged, and why.
+    """
 
     go: bool
     reasons: tuple[str, ...]
+    not_checked: tuple[str, ...]
     checks: tuple[Check, ...]
     needs: tuple[Need, ...]
 
@@ -81,9 +93,10 @@ def report(told: Mapping[str, tuple[bool, str, Mapping[str, Any]]]) -> Report:
         several = any(need.structure is not None and ":" in need.structure for need in needs)
         checks += _house(house, quotes, STRUCTURES_LEVEL if several else LEVEL)
     against = [f"{check.name}: {check.seen} (needed: {check.needed})" for check in checks if not check.ok]
+    unchecked = tuple(f"{need.strategy} {need.symbol}: {need.why}" for need in needs if not need.checked)
     if not any(need.fits for need in needs):
         against.append("no structure of any strategy fits the account now")
-    return Report(not against, tuple(against), tuple(checks), tuple(needs))
+    return Report(not against, tuple(against), unchecked, tuple(checks), tuple(needs))
 
 
 def _house(house: Mapping[str, Any], quotes: Mapping[str, Any], level: int) -> Iterable[Check]:
@@ -94,7 +107,8 @@ def _house(house: Mapping[str, Any], quotes: Mapping[str, Any], level: int) -> I
         "account", blocked is False, "blocked" if blocked else "open" if blocked is False else "unknown", "open"
     )
     power = house["options_buying_power_usd"]
-    yield Check("buying power", power is not None and float(power) > 0, f"{_shown(power)} USD", "above 0 USD")
+    shown = _shown(_cents(power, ROUND_FLOOR))
+    yield Check("buying power", power is not None and Decimal(power) > 0, f"{shown} USD", "above 0 USD")
     age = house["account_age_s"]
     within = age is not None and age <= MAX_ACCOUNT_AGE_S
     yield Check(
@@ -130,27 +144,33 @@ def _clock(quotes: Mapping[str, Any]) -> Check:
 def _need(strategy: str, verdict: Mapping[str, Any], equity_usd: str | None) -> Need:
     symbol = verdict["symbol"]
     if verdict["verdict"] != "intent":
-        missing = "no data: " if verdict["verdict"] == "no_data" else ""
-        why = missing + str(verdict["reason"]).replace("_", " ")
-        return Need(strategy, symbol, None, None, None, None, (), None, None, None, None, why)
+        checked, reason = verdict["verdict"] != "no_data", str(verdict["reason"])
+        why = ("" if checked else "no data: ") + reason.replace("_", " ")
+        when = WHEN_QUOTED if not checked and reason == NO_QUOTES else ""
+        return Need(strategy, symbol, None, None, None, None, (), None, None, None, None, why, checked, when)
     decision, outcome = verdict["decision"], verdict["prospects"]
     needed = outcome["equity_needed_usd"]
-    fits = None if needed is None or equity_usd is None else float(equity_usd) >= float(needed)
+    fits = None if needed is None or equity_usd is None else Decimal(equity_usd) >= Decimal(needed)
     refused = [f"{r['rule']}: {r['observed']}" for r in decision["refusals"]]
     return Need(
         strategy=strategy,
         symbol=symbol,
         structure=verdict["contract"],
-        net_mid_usd=outcome["net_mid_usd"],
-        max_loss_usd=outcome["max_loss_usd"],
-        planned_loss_usd=outcome["planned_loss_usd"],
-        break_evens=tuple(outcome["break_evens"]),
-        equity_needed_usd=needed,
+        net_mid_usd=_cents(outcome["net_mid_usd"], ROUND_HALF_EVEN),
+        max_loss_usd=_cents(outcome["max_loss_usd"], ROUND_CEILING),
+        planned_loss_usd=_cents(outcome["planned_loss_usd"], ROUND_CEILING),
+        break_evens=tuple(str(_cents(level, ROUND_HALF_EVEN)) for level in outcome["break_evens"]),
+        equity_needed_usd=_cents(needed, ROUND_CEILING),
         needed_by=outcome["needed_by"],
         contracts_now=decision["contracts"],
         fits=fits,
         why="; ".join(refused),
     )
+
+
+def _cents(amount: str | None, rounding: str) -> str | None:
+    """An exact amount's text to the cent; unknown stays None."""
+    return None if amount is None else f"{Decimal(amount).quantize(CENT, rounding=rounding):f}"
 
 
 def _shown(value: object) -> str:

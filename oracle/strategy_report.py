@@ -9,15 +9,18 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+from oracle.core.control import BACKTEST, END_OF_DATA
 from oracle.core.errors import ConfigurationError
 from oracle.core.messages import STRATEGY_DISABLED_LATCH, STRATEGY_FAILED_LATCH, ExitPlan
-from oracle.core.structures import legs_of
+from oracle.core.structures import legs_of, payoff
 from oracle.options.breakeven import plan_bound, realised_break_even
 from oracle.store import read
 
 Facts = dict[str, Any]
-# Latches of single strategies and the mark of a flatten under way; all others stop every entry.
+# Latches of single strategies; all others stop every entry.
 _NOT_GENERAL = (STRATEGY_FAILED_LATCH, STRATEGY_DISABLED_LATCH)
+# The reason of the halt with which a backtest closes what is open when its data end.
+_DATA_ENDED = f"{BACKTEST}: {END_OF_DATA}"
 MOST_TRADES, MOST_DECISIONS = 10_000, 500
 
 
@@ -36,7 +39,7 @@ def report(db: sqlite3.Connection, picture: Mapping[str, Any], name: str | None 
     names = sorted({*picture["strategies"], *(row["strategy"] for row in rows)})
     if name is not None and name not in names:
         raise ConfigurationError("NAME", f"no strategy {name} is configured", f"use one of: {', '.join(names)}")
-    latches = [row["latch"] for row in read.status(db)["latches"]]
+    latches = {row["latch"]: row["reason"] for row in read.status(db)["latches"]}
     decided = read.decisions(db, limit=MOST_DECISIONS)
     session = read.sessions(db, limit=1)
     return [
@@ -50,7 +53,7 @@ def _one(
     db: sqlite3.Connection,
     name: str,
     picture: Mapping[str, Any],
-    latches: Sequence[str],
+    latches: Mapping[str, str],
     decided: Sequence[Facts],
     session: Sequence[Facts],
 ) -> Facts:
@@ -74,13 +77,15 @@ def _one(
     }
 
 
-def _state(name: str, latches: Sequence[str], failed: Mapping[str, str]) -> tuple[str, str]:
-    """``failed``, ``disabled``, ``halted`` or ``enabled``, and why."""
+def _state(name: str, latches: Mapping[str, str], failed: Mapping[str, str]) -> tuple[str, str]:
+    """``failed``, ``disabled``, ``halted``, ``ended`` or ``enabled``, and why; ``latches`` with their reasons."""
     if f"{STRATEGY_FAILED_LATCH}{name}" in latches:
         return "failed", failed.get(name, "it raised")
     if f"{STRATEGY_DISABLED_LATCH}{name}" in latches:
         return "disabled", "an operator switched it off"
     general = [latch for latch in latches if not latch.startswith(_NOT_GENERAL)]
+    if general and all(latches[latch] == _DATA_ENDED for latch in general):
+        return "ended", "the backtest's data had ended and what was open was closed"
     return ("halted", ", ".join(general)) if general else ("enabled", "")
 
 
@@ -119,6 +124,10 @@ def _bound(trade: Facts, fee_usd: Decimal) -> float | None:
     if entry is None or trade["exit_plan"] is None:
         return None
     plan = ExitPlan(**trade["exit_plan"])
-    contracts = sum(leg.ratio for leg in legs_of(trade["symbol"]))
-    found = plan_bound(float(entry), plan, contracts=contracts, fee_usd=float(fee_usd))
+    legs = legs_of(trade["symbol"])
+    most = payoff(legs, Decimal(str(entry))).max_loss_usd
+    found = plan_bound(
+        float(entry), plan, contracts=sum(leg.ratio for leg in legs), fee_usd=float(fee_usd),
+        max_loss_usd=None if most is None else float(most),
+    )  # fmt: skip
     return None if found is None else found.win_rate

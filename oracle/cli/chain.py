@@ -187,26 +187,28 @@ def _print(found: "ChainModel", expiry: str, rows: list[int]) -> None:
 
 
 def _draw(found: "ChainModel", expiry: str) -> "Figure":
-    """Implied volatility by strike above, open interest below."""
+    """Implied volatility of the out-of-the-money side by strike above, open interest of both sides below."""
     import numpy as np
     from matplotlib.figure import Figure
 
-    picture, iv = found.picture, found.greeks.iv
+    picture, iv, forward = found.picture, found.greeks.iv, found.forward
     figure = Figure(figsize=(11, 7), layout="constrained")
     smile, interest = figure.subplots(2, 1, sharex=True)
     for is_call, color, label, sign in ((True, "#2a7f62", "calls", 1.0), (False, "#b5473c", "puts", -1.0)):
         rows = [i for i, c in enumerate(picture.contracts) if c.expiry == expiry and c.is_call is is_call]
         rows.sort(key=lambda i: picture.contracts[i].strike)
         strike = np.array([picture.contracts[i].strike for i in rows])
-        smile.plot(strike, 100.0 * iv[rows], ".", markersize=4, color=color, label=label)
+        # In the money the spread is worth many points of volatility: below the forward puts, from there on calls.
+        shown = strike >= forward[rows] if is_call else strike < forward[rows]
+        smile.plot(strike[shown], 100.0 * iv[rows][shown], ".", markersize=4, color=color, label=label)
         told = np.nan_to_num(picture.open_interest[rows])
         gaps = np.diff(strike)
         interest.bar(strike, sign * told, width=0.8 * float(np.median(gaps)) if len(gaps) else 0.8, color=color)
     for axes in (smile, interest):
         axes.axvline(picture.spot, color="#1f4e9c", linewidth=1.2, label=f"spot {picture.spot:.2f}")
-    smile.set_ylabel("implied volatility, %")
+    smile.set_ylabel("implied volatility out of the money, %")
     interest.set_ylabel("open interest, contracts (puts below)")
     interest.set_xlabel("strike, USD")
     smile.set_title(f"{picture.underlying} {expiry} at {_when(found)}")
-    smile.legend(loc="upper center", fontsize="small")
+    smile.legend(loc="best", fontsize="small")
     return figure

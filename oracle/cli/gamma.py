@@ -174,7 +174,10 @@ def _print(found: "ChainModel", profile: "GammaProfile", strikes: int) -> None:
 
 
 def draw(found: "ChainModel", profile: "GammaProfile") -> "Figure":
-    """Bars by strike within 15 % of spot: call side up, put side down, net as a line; levels as vertical lines."""
+    """Bars by strike within 15 % of spot: call side up, put side down, net as a line; spot and flip as vertical lines.
+
+    The walls and the pin are markers at the end of their bars and on the net line; one beyond the 15 % is only named.
+    """
     import numpy as np
     from matplotlib.figure import Figure
 
@@ -190,9 +193,18 @@ def draw(found: "ChainModel", profile: "GammaProfile") -> "Figure":
     axes.axvline(profile.spot, color="#1f4e9c", linewidth=1.4, label=f"spot {profile.spot:.2f}")
     if profile.flip is not None:
         axes.axvline(profile.flip, color="#8a6d00", linewidth=1.2, linestyle="--", label=f"flip {profile.flip:.2f}")
-    for name, level in (("call wall", profile.call_wall), ("put wall", profile.put_wall), ("pin", profile.pin)):
-        if level is not None:
-            axes.plot([], [], " ", label=f"{name} {level:g}")
+    for name, level, values, marker, color in (
+        ("call wall", profile.call_wall, profile.call_usd, "^", "#14513c"),
+        ("put wall", profile.put_wall, profile.put_usd, "v", "#7a2018"),
+        ("pin", profile.pin, profile.net_usd, "D", "#c47f00"),
+    ):
+        if level is None:
+            continue
+        if level in strike:
+            height = float(values[profile.strike == level][0]) / scale
+            axes.plot([level], [height], marker, color=color, markersize=9, zorder=3, label=f"{name} {level:g}")
+        else:
+            axes.plot([], [], " ", label=f"{name} {level:g} (outside the picture)")
     axes.axhline(0, color="#999999", linewidth=0.6)
     axes.set_xlabel("strike, USD")
     axes.set_ylabel("dollar gamma per 1 % move, M USD")

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from oracle.cli.ivstate import check_state
 from oracle.cli.ivterm import term
 from oracle.cli.newyork import NEW_YORK
 from oracle.cli.options import DEFAULT_STATE, ConfigOption, JsonOption, SetOption, StateOption
+from oracle.cli.pictures import EXIT_NO_DATA
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +54,7 @@ def import_(
     """
     from oracle.ivfile import BadFileError, read_file
 
+    check_state(state, dry_run=dry_run)
     today = _today()
     try:
         rows = read_file(file, _table(today, years=CALENDAR_YEARS), today.isoformat())
@@ -141,13 +144,14 @@ def backfill(
 
     Each session takes about three requests; on paper they are spread to 150 a minute. A session without enough trades
     is told with the reason and left out. The stored source is "backfill:option_bars". Dates that are stored with
-    another value are left alone and named, unless --replace is given.
+    another value are left alone and named, unless --replace is given. Exit code 1 when no session has a volatility.
     """
     import asyncio
 
     from oracle.config import load
 
     settings = load(config, set_ or ())
+    check_state(state, dry_run=dry_run)
     asyncio.run(_backfill(settings, _symbol(symbol), first, last, (state, replace, dry_run, json)))
 
 
@@ -168,6 +172,7 @@ def rebuild(
     """
     import msgspec
 
+    check_state(state, dry_run=dry_run)
     found, notes = _observed_again(journals)
     for note in notes:
         typer.echo(note, err=True)
@@ -284,6 +289,9 @@ async def _backfill(config: Any, symbol: str, first: str, last: str, asked: "Ask
     rows = [row for day in days if (row := day.observation(symbol)) is not None]
     more = {"days": [msgspec.to_builtins(day) for day in days], "stopped": stopped}
     _store(rows, state, replace, dry_run, json, more, keep=True)
+    if not rows:
+        typer.echo(f"no data: no volatility of {symbol} in any of {len(days)} sessions", err=True)
+        raise typer.Exit(EXIT_NO_DATA)
 
 
 def _pacer(per_min: int) -> Any:

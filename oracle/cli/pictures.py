@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from oracle.picture import ChainModel
 
 EXIT_NO_DATA = 1
+_START = "; start an exchange there: oracle exchange --hold, or read a recorded day: --data FOLDER --date --time"
 BEFORE_DAYS, AFTER_DAYS = 10, 1200
 DataOption = Annotated[
     Path | None,
@@ -77,12 +78,14 @@ def load_model(
         return model(read_recorded(data, symbol, date, time, table), table, rate=rate, dividends=paid)
     if date is not None or time is not None:
         raise ConfigurationError("--date, --time", "are for recorded days", "give --data FOLDER too")
-    account = account_of(load(config, set_ or ()))
+    settings = load(config, set_ or ())
+    account = account_of(settings)
     # The venue's clock may be an exchange's own: the calendar covers whatever it says.
     try:
         return asyncio.run(_live(account, symbol, expiry, rate, load_sessions, model, read_live, paid))
     except TransientError as error:
-        raise TransientError(f"{account[0].trading_url}: {error}") from error
+        fix = _START if settings.mode == "sim" and "cannot connect" in str(error) else ""
+        raise TransientError(f"{account[0].trading_url}: {error}{fix}") from error
 
 
 async def _live(

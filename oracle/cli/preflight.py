@@ -1,7 +1,7 @@
 """``oracle preflight``: what today's structures need, and whether account, feeds and clock let a session begin.
 
-Inputs: the settings' strategies and the running daemon, whose live quotes and rules are asked. Outputs: tables, or one
-JSON object. Exit codes: 0 go, 1 no-go with the reasons, 69 no daemon answers.
+Inputs: the running daemon: its strategies, live quotes and rules. Outputs: tables, or one JSON object.
+Exit codes: 0 go, 1 no-go with the reasons, 69 no daemon answers.
 """
 
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from oracle.cli.control import EXIT_NO, ask_daemon
-from oracle.cli.options import DEFAULT_STATE, ConfigOption, JsonOption, SetOption, StateOption
+from oracle.cli.options import DEFAULT_STATE, JsonOption, StateOption
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 _WAIT_S = 15.0
 
 
-def preflight(
-    state: StateOption = DEFAULT_STATE, json: JsonOption = False, config: ConfigOption = None, set_: SetOption = None
-) -> None:
+def preflight(state: StateOption = DEFAULT_STATE, json: JsonOption = False) -> None:
     """Show the smallest equity for each strategy and symbol, and whether a session may begin.
 
     Asks the running daemon for the structure that each strategy would trade now, whatever the time and its signal, from
@@ -31,13 +29,16 @@ def preflight(
     import msgspec
     import orjson
 
-    from oracle.config import load
-    from oracle.core.control import Evaluate
+    from oracle.core.control import Evaluate, Look
+    from oracle.core.errors import RemoteError
     from oracle.preflight import report
 
-    settings = load(config, list(set_ or ()))
+    # The daemon knows what it runs with; the settings of this shell may be others.
+    seen = ask_daemon(state, Look("strategies"), "", _WAIT_S)
+    if not seen.ok:
+        raise RemoteError(f"the daemon did not show its strategies: {seen.text}")
     told = {}
-    for strategy in settings.strategies:
+    for strategy in seen.facts["strategies"]:
         answer = ask_daemon(state, Evaluate(strategy, structure=True), "preflight", _WAIT_S)
         told[strategy] = (answer.ok, answer.text, answer.facts)
     found = report(told)
@@ -60,16 +61,25 @@ def _show(found: "Report") -> None:
     for need in found.needs:
         _need(console, need)
     if found.go:
-        console.print("go", style="bold green")
+        extent = f", with {len(found.not_checked)} not checked" if found.not_checked else ""
+        console.print(f"go{extent}{':' if extent else ''}", style="bold green")
+        for one in found.not_checked:
+            console.print(f"  not checked: {one}", markup=False)
         return
     console.print("no-go:", style="bold red")
     for reason in found.reasons:
         console.print(f"  {reason}", markup=False)
+    for one in found.not_checked:
+        console.print(f"  not checked: {one}", markup=False)
 
 
 def _need(console: "Console", need: "Need") -> None:
     """One strategy's structure in one underlying: what it is, what it may lose, what it needs."""
     title = f"{need.strategy} {need.symbol}"
+    if not need.checked:
+        when = f"; {need.priced_when}" if need.priced_when else ""
+        console.print(f"??  {title}: could not be priced now ({need.why}){when}", style="yellow", markup=False)
+        return
     if need.structure is None:
         console.print(f"--  {title}: no structure now ({need.why})", markup=False)
         return

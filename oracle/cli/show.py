@@ -106,7 +106,7 @@ def orders(
 def trades(state: StateOption = DEFAULT_STATE, json: JsonOption = False, limit: LimitOption = 50) -> None:
     """Show round trips, newest first: prices, P&L net of modelled fees, and why each ended.
 
-    A structure has its net prices (cr: a credit), the most that it could lose, and its break-even prices.
+    A structure has its net prices (cr: a credit), and what its real entry could lose at most and breaks even at.
     """
     from oracle.store import read
 
@@ -114,12 +114,25 @@ def trades(state: StateOption = DEFAULT_STATE, json: JsonOption = False, limit: 
         rows = read.trades(db, limit=limit)
     _show(rows, json, "no trades", {
         "contract": _traded, "opened": lambda r: _when(r["opened_ns"], SHORT),
-        "closed": lambda r: "open" if r["closed_ns"] is None else _when(r["closed_ns"], "%H:%M"),
+        "closed": _closed,
         "n": lambda r: _or_unknown(r["contracts"], str), "entry": lambda r: _or_unknown(r["entry_price_usd"], net),
-        "exit": lambda r: _or_unknown(r["exit_price_usd"], net),
-        "net P&L": lambda r: _or_unknown(r["net_pnl_usd"], lambda v: f"{v:+,.2f}"),
+        "exit": lambda r: _at_end(r, "exit_price_usd", net),
+        "net P&L": lambda r: _at_end(r, "net_pnl_usd", lambda v: f"{v:+,.2f}"),
         "ended by": lambda r: (r["exit_rule"] or "").replace("_", " "),
     })  # fmt: skip
+
+
+def _closed(row: dict[str, Any]) -> str:
+    """When it was closed; with the date unless it was on the day that it was opened."""
+    if row["closed_ns"] is None:
+        return "open"
+    same = _when(row["opened_ns"], "%Y-%m-%d") == _when(row["closed_ns"], "%Y-%m-%d")
+    return _when(row["closed_ns"], "%H:%M" if same else SHORT)
+
+
+def _at_end(row: dict[str, Any], name: str, form: Any) -> str:
+    """What only the end of a trade tells."""
+    return "open" if row["closed_ns"] is None else _or_unknown(row[name], form)
 
 
 def _traded(row: dict[str, Any]) -> str:
@@ -127,7 +140,7 @@ def _traded(row: dict[str, Any]) -> str:
     if not is_structure(row["symbol"]):
         return str(row["symbol"])
     even = "/".join(_price(price) for price in row["break_evens"] or ())
-    lost = f"max loss {_usd(row['worst_case_usd'])}"
+    lost = f"max loss {'unbounded' if row['max_loss_usd'] is None else _usd(row['max_loss_usd'])}"
     return f"{label(row['symbol'])}\n  {lost}{', even at ' + even if even else ''}"
 
 

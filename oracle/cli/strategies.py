@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from oracle.cli.names import label
 from oracle.cli.newyork import new_york
 from oracle.cli.options import DEFAULT_STATE, JsonOption, StateOption
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SHORT = "%H:%M:%S"
-STYLE = {"enabled": "green", "disabled": "yellow", "halted": "red", "failed": "red"}
+STYLE = {"enabled": "green", "disabled": "yellow", "halted": "red", "failed": "red", "ended": "dim"}
 
 
 def strategies(
@@ -129,7 +130,7 @@ def _trade(trade: "Mapping[str, Any]") -> str:
     count = "" if trade["contracts"] is None else f"{trade['contracts']} x "
     price = trade["entry_price_usd"]
     at = "" if price is None else f" at {price:.2f}"
-    return f"{new_york(trade['opened_ns'], SHORT)} to {ends}  {count}{trade['symbol']}{at}{net}"
+    return f"{new_york(trade['opened_ns'], SHORT)} to {ends}  {count}{label(trade['symbol'])}{at}{net}"
 
 
 def _break_even(figures: "Mapping[str, Any]") -> str:

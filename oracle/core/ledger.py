@@ -113,7 +113,7 @@ class Ledger:
         return ()
 
     def on_exit_triggered(self, exit_: ExitTriggered, _context: Context) -> Iterable[Message]:
-        """Remember why a trade is being closed; the last reason stands."""
+        """Remember why a trade is being closed; the last reason stands until only a rest of the trade is left."""
         self._note_exit(exit_)
         return ()
 

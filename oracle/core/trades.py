@@ -116,8 +116,12 @@ class Trade:
             self.exit_rule = ending.value
 
     def note_exit(self, rule: str) -> None:
-        """Remember why it is being closed: the last reason stands, unless the broker ended part of it by itself."""
-        if self._ending is None:
+        """Remember why it is being closed: the last reason stands, unless the broker ended part of it by itself.
+
+        Once an exit has been filled and no whole unit is left, what closes the rest (a leg that nobody bid for, a leg
+        that stayed alone) does not change why the trade was closed.
+        """
+        if self._ending is None and not (self._exited and self.exit_rule and self.units_open == 0):
             self.exit_rule = rule
 
     def end_entry(self) -> None:

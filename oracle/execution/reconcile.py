@@ -14,14 +14,17 @@ from itertools import combinations
 import msgspec
 
 from oracle.core.bus import HandlerTable
+from oracle.core.foreign import Foreign
 from oracle.core.instruments import is_option, multiplier
 from oracle.core.message import Message
 from oracle.core.messages import (
     ADOPTED,
+    CashCorrected,
     ForeignExecution,
     LedgerSeeded,
     OrderAdvanced,
     OrderFilled,
+    PositionAdopted,
     PositionSettled,
     ReadAccount,
     Reconciled,
@@ -42,6 +45,7 @@ SETTLE_NS = 5 * NS
 KEEP_NS = 7 * 24 * 60 * MINUTE_NS
 # So many movements of cash are searched for those that explain a difference.
 MAX_MOVED = 10
+MOVED_FIX = "deposits and withdrawals are not booked: once flat, start with a new state folder: it takes this cash"
 # A signed change of one symbol at a price, as the ledger books it.
 Change = tuple[str, Decimal, Decimal]
 
@@ -179,7 +183,7 @@ def _cash(theirs: Decimal, ours: Decimal, activities: Iterable[BrokerSettlement]
         for some in combinations(moved, count):
             if abs(sum((a.cash_usd for a in some), ZERO) - (theirs - ours)) < CENT:
                 names = ", ".join(f"{a.kind} of {a.date}: {a.cash_usd} USD {a.text}".strip() for a in some)
-                return Difference(Case.CASH_MOVED, f"{text}; not in the books: {names}")
+                return Difference(Case.CASH_MOVED, f"{text}; not in the books: {names}; {MOVED_FIX}")
     return Difference(Case.CASH, text)
 
 
@@ -210,6 +214,7 @@ class Reconciler:
         self._ended: dict[str, int] = {}
         self._booked: dict[str, int] = {}
         self._foreign: set[str] = set()
+        self._others = Foreign()
         self._seeding: AccountReported | None = None
         self._settlements = Settlements()
 
@@ -219,6 +224,8 @@ class Reconciler:
             (OrderAdvanced, self.on_order_advanced),
             (OrderFilled, self.on_order_filled),
             (ForeignExecution, self.on_foreign_execution),
+            (PositionAdopted, self.on_taken_over),
+            (CashCorrected, self.on_taken_over),
             (PositionSettled, self.on_position_settled),
             (AccountReported, self.on_account_reported),
             (LedgerSeeded, self.on_ledger_seeded),
@@ -231,15 +238,22 @@ class Reconciler:
         fills: Iterable[OrderFilled],
         foreign: Iterable[ForeignExecution],
         settled: Sequence[PositionSettled] = (),
+        booked: Iterable[str] = (),
     ) -> None:
-        """Rebuild from stored facts, each list in order of commit. What had not ended is doubtful until looked up."""
+        """Rebuild from stored facts, each list in order of commit. What had not ended is doubtful until looked up.
+
+        ``booked`` are ids of others' executions that the books hold.
+        """
         for step in advanced:
             self._follow(step, 0)
         self._doubtful |= self._held
         self._held = {}
         for fill in fills:
             self._note(fill)
-        self._foreign.update(execution.execution_id for execution in foreign)
+        self._others.settle(booked)
+        for execution in foreign:
+            self._foreign.add(execution.execution_id)
+            self._others.heard(execution, 0)
         self._settlements.restore(settled)
         for row in settled:
             self._note_sold(row)
@@ -259,9 +273,15 @@ class Reconciler:
         if not fill.execution_id.startswith(ADOPTED):
             self._booked[fill.execution_id] = fill.at_ns
 
-    def on_foreign_execution(self, execution: ForeignExecution, _context: Context) -> Iterable[Message]:
+    def on_foreign_execution(self, execution: ForeignExecution, context: Context) -> Iterable[Message]:
         """Remember an execution that is known not to be ours; positions and cash show what it did."""
         self._foreign.add(execution.execution_id)
+        self._others.heard(execution, context.at_ns)
+        return ()
+
+    def on_taken_over(self, taken: PositionAdopted | CashCorrected, _context: Context) -> Iterable[Message]:
+        """The books hold these executions of others from now on."""
+        self._others.settle(taken.covers)
         return ()
 
     def on_position_settled(self, settled: PositionSettled, _context: Context) -> Iterable[Message]:
@@ -290,17 +310,21 @@ class Reconciler:
         ended: list[PositionSettled] = []
         again: list[Message] = []
         if not report.text and not coming:
-            ended = self._settlements.settle(report, context, comparable=not (ours.held or ours.doubtful))
+            comparable = not (ours.held or ours.doubtful)
+            ended = self._settlements.settle(report, context, comparable, tuple(self._others.unsettled.values()))
         elif not report.text and gone_contracts(report, context):
             again = [ReadAccount(report.fills_since_ns, "what has ended is told apart once these fills are booked")]
         differences = reconcile(
             context.ledger, ours, report, [*sold, *ended], lambda symbol: is_over(context.table, symbol, report.at_ns)
         )
+        if not differences:
+            self._others.agreed(context.at_ns)
         return (*ended, *again, Reconciled(context.at_ns, "account report", tuple(map(str, differences))))
 
     def on_ledger_seeded(self, _seed: LedgerSeeded, context: Context) -> Iterable[Message]:
         """Compare the report that seeded the ledger."""
         report, self._seeding = self._seeding, None
+        self._others.seeded(report)
         return () if report is None else self.on_account_reported(report, context)
 
     def on_session_opened(self, _opened: SessionOpened, context: Context) -> Iterable[Message]:

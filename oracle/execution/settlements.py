@@ -1,8 +1,9 @@
 """What ended without an order of ours: noticed from the broker's positions, or from its activities, and told once.
 
-Inputs: account reports that hold no fill we have not booked, the ledger's view. Output: PositionSettled for open
-trades, in order of trade id. Invariants: only a real difference of positions is settled, so nothing is booked twice; an
-activity that comes later is matched to what positions had told; what the figures leave open stays a difference.
+Inputs: account reports that hold no fill we have not booked, the ledger's view, others' executions that it does not
+hold. Output: PositionSettled for open trades, in order of trade id. Invariants: only a real difference of positions is
+settled, so nothing is booked twice; what somebody closed by hand has not ended; an activity that comes later is matched
+to what positions had told; what the figures leave open stays a difference.
 """
 
 from collections import Counter
@@ -12,8 +13,8 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Final
 
-from oracle.core.instruments import CONTRACT_MULTIPLIER, is_option, parse_occ
-from oracle.core.messages import PositionSettled
+from oracle.core.instruments import CONTRACT_MULTIPLIER, is_option, multiplier, parse_occ
+from oracle.core.messages import ForeignExecution, PositionSettled
 from oracle.core.money import ZERO
 from oracle.core.ports import Context
 from oracle.core.reports import AccountReported, BrokerSettlement
@@ -84,20 +85,26 @@ class Settlements:
         for row in settled:
             self._note(row)
 
-    def settle(self, report: AccountReported, context: Context, comparable: bool) -> list[PositionSettled]:
-        """Tell what has ended by a report that was read well and holds no fill that is not in the books.
+    def settle(
+        self, report: AccountReported, context: Context, comparable: bool, others: Sequence[ForeignExecution] = ()
+    ) -> list[PositionSettled]:
+        """Tell what has ended by a report that was read well and holds no fill of ours that is not in the books.
 
         Args:
             report: the account.
             context: the books.
             comparable: whether no order of ours is working, so that cash can be compared.
+            others: executions of others that the books do not hold; the account does.
         """
         self._hear(report.settlements)
-        gone = gone_contracts(report, context)
+        gone = gone_contracts(report, context, others)
         if not gone or report.cash_usd is None:
             return []
-        shares = _share_changes(gone, report, context)
-        cash = report.cash_usd - context.ledger.cash_usd if comparable else None
+        shares = _share_changes(gone, report, context, others)
+        if shares is None:
+            return []
+        paid = sum((e.side.sign * e.qty * e.price_usd * multiplier(e.symbol) for e in others), ZERO)
+        cash = report.cash_usd - context.ledger.cash_usd + paid if comparable else None
         rows = self._shared(self._read(gone, shares, cash), context)
         for row in rows:
             self._note(row)
@@ -112,6 +119,7 @@ class Settlements:
         for found in self._evidence.get(key, ()):
             if found.activity_id in settled.covers:
                 found.contracts -= settled.contracts
+        self._evidence[key] = [found for found in self._evidence.get(key, ()) if found.contracts > 0]
 
     # ------------------------------------------------------------------------------------------------- evidence
 
@@ -202,21 +210,32 @@ def _settled(ended: _Ended, trade_id: str, contracts: int, number: int, at_ns: i
     )
 
 
-def gone_contracts(report: AccountReported, context: Context) -> list[Gone]:
-    """Option contracts that the books hold and the broker holds fewer of, sorted by symbol."""
+def gone_contracts(report: AccountReported, context: Context, others: Sequence[ForeignExecution] = ()) -> list[Gone]:
+    """Option contracts that the books hold and the broker holds fewer of, sorted by symbol.
+
+    What others have closed of them is not gone but traded. Where they have added to them nothing is told.
+    """
     broker = {position.symbol: position.qty for position in report.positions}
+    traded = _net(others)
     out = []
     for position in context.ledger.positions():
         if not is_option(position.symbol):
             continue
         sign = 1 if position.qty > 0 else -1
-        theirs = broker.get(position.symbol, ZERO) * sign
-        if not 0 <= theirs < abs(position.qty) or theirs != int(theirs):
+        theirs, by_hand = broker.get(position.symbol, ZERO) * sign, traded.get(position.symbol, ZERO) * sign
+        missing = abs(position.qty) + by_hand - theirs
+        if by_hand > 0 or theirs < 0 or missing <= 0 or missing != int(missing):
             continue
         over = is_over(context.table, position.symbol, report.at_ns)
-        missing = abs(position.qty) - int(theirs)
-        out.append(Gone(position.symbol, sign, missing, over, _was_in_the_money(position.symbol, context)))
+        out.append(Gone(position.symbol, sign, int(missing), over, _was_in_the_money(position.symbol, context)))
     return out
+
+
+def _net(others: Iterable[ForeignExecution]) -> dict[str, Decimal]:
+    net: dict[str, Decimal] = {}
+    for execution in others:
+        net[execution.symbol] = net.get(execution.symbol, ZERO) + execution.side.sign * execution.qty
+    return net
 
 
 def _was_in_the_money(symbol: str, context: Context) -> bool | None:
@@ -229,11 +248,21 @@ def _was_in_the_money(symbol: str, context: Context) -> bool | None:
     return None if abs(above) <= NEAR_THE_MONEY * contract.strike else above > 0
 
 
-def _share_changes(gone: Iterable[Gone], report: AccountReported, context: Context) -> dict[str, int]:
-    """Shares that the broker has more (or less) of than the books, of the underlyings of what is gone."""
-    broker = {position.symbol: position.qty for position in report.positions}
-    roots = sorted({row.contract.root for row in gone})
-    return {root: int(broker.get(root, ZERO)) - context.ledger.position(root) for root in roots}
+def _share_changes(
+    gone: Iterable[Gone], report: AccountReported, context: Context, others: Sequence[ForeignExecution]
+) -> dict[str, int] | None:
+    """Shares that the broker has more (or less) of than books and others explain, of the underlyings of what is gone.
+
+    None where a fraction of a share is unexplained: no contract brings one.
+    """
+    broker, traded = {position.symbol: position.qty for position in report.positions}, _net(others)
+    out = {}
+    for root in sorted({row.contract.root for row in gone}):
+        change = broker.get(root, ZERO) - context.ledger.position(root) - traded.get(root, ZERO)
+        if change != int(change):
+            return None
+        out[root] = int(change)
+    return out
 
 
 def _resolved(
@@ -253,6 +282,9 @@ def _resolved(
         return given if not any(rest.values()) else None
     if any(rest[root] != 0 for root in rest.keys() - {row.contract.root for row in left}):
         return None
+    early = {(row.contract.root, row.shares_each > 0) for row in left if not row.over}
+    if len({root for root, _ in early}) < len(early):
+        return None  # before the last close only shares prove an ending, and these would cancel each other out
     cash = None if cash_usd is None else cash_usd - sum((part.cash_usd for part in given), ZERO)
     counts = delivered(left, rest, cash)
     if counts is None:

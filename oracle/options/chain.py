@@ -8,7 +8,6 @@ or a reason, never an older or another number; a vendor's time counts at most as
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 import numpy as np
 
@@ -16,31 +15,12 @@ from oracle.core.bus import HandlerTable
 from oracle.core.instruments import is_option, parse_occ
 from oracle.core.marketdata import Bar, ChainListed, ChainQuotes, Quote
 from oracle.core.message import Message
-from oracle.core.ports import (
-    Context,
-    DeltaRequest,
-    NotSelected,
-    OptionQuote,
-    Selected,
-    SelectedStructure,
-    StructureRequest,
-    UsableSlice,
-)
+from oracle.core.ports import Context, DeltaRequest, NotSelected, OptionQuote, Selected
 from oracle.core.sessions import MINUTE_NS, NS, SessionTable
+from oracle.core.structurechoice import SelectedStructure, StructureRequest, UsableSlice
 from oracle.options.columns import ChainColumns
 from oracle.options.selection import Missing, Stopped, Surface, choose, compute_surface
 from oracle.options.structure_selection import choose_structure, usable_slice
-
-
-class QuoteState(StrEnum):
-    """Whether a contract's quote can be used, and if not why not."""
-
-    USABLE = "usable"
-    NO_QUOTE = "no_quote"
-    ONE_SIDED = "one_sided"
-    ZERO_BID = "zero_bid"
-    CROSSED = "crossed"
-    STALE = "stale"
 
 
 @dataclass(slots=True)
@@ -165,19 +145,6 @@ class Chains:
         chain = self._chains.get(parse_occ(symbol).root)
         row = None if chain is None else chain.columns.row_of.get(symbol)
         return None if chain is None or row is None else chain.columns.quote(row)
-
-    def quote_state(self, symbol: str, at_ns: int, max_age_s: float) -> QuoteState:
-        """Whether a contract's quote can be used at ``at_ns``, or why not."""
-        quote = self.option_quote(symbol)
-        if quote is None:
-            return QuoteState.NO_QUOTE
-        if quote.bid is None or quote.ask is None:
-            return QuoteState.ONE_SIDED
-        if quote.bid <= 0:
-            return QuoteState.ZERO_BID
-        if quote.bid > quote.ask:
-            return QuoteState.CROSSED
-        return QuoteState.STALE if at_ns - quote.quoted_ns > max_age_s * NS else QuoteState.USABLE
 
     def delta(self, symbol: str, at_ns: int) -> float | None:
         """Spot delta of a long contract now; None where no volatility exists or the quote behind it is too old."""

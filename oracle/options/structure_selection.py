@@ -10,17 +10,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from oracle.core.ports import (
+from oracle.core.ports import NotSelected
+from oracle.core.sessions import NS
+from oracle.core.structurechoice import (
     ChosenLeg,
     LegWanted,
-    NotSelected,
+    OfferedContract,
     SelectedStructure,
     StructureRequest,
     UsableContract,
     UsableSlice,
 )
-from oracle.core.sessions import NS
-from oracle.options.columns import ChainColumns
+from oracle.options.columns import ChainColumns, Ints
 from oracle.options.quote_checks import QuoteReason, price_reasons, quote_reasons, reason_name
 from oracle.options.selection import YEAR_NS, Facts, Missing, Surface
 
@@ -32,6 +33,8 @@ NO_LEG_AT_STRIKE = "no_contract_at_strike"
 NO_LEG_AT_MONEYNESS = "no_contract_at_moneyness"
 SAME_LEG = "legs_coincide"
 WIDE_NET_SPREAD = "net_spread_too_wide"
+# Quotes of these kinds may still have an offer that a wing can be bought at.
+_WITHOUT_BID = (QuoteReason.ZERO_BID, QuoteReason.ONE_SIDED)
 # A strike further than this share of the forward from the wanted moneyness is another structure.
 MONEYNESS_REACH = 0.02
 
@@ -90,7 +93,26 @@ def usable_slice(
         calls=calls,
         puts=puts,
         left_out=dict(sorted(left_out.items())),
+        offered=_offered(chain, rows, reasons, at_ns - round(max_age_s * NS), min_open_interest),
     )
+
+
+def _offered(
+    chain: ChainColumns, rows: Ints, reasons: np.ndarray, since_ns: int, min_open_interest: int
+) -> tuple[OfferedContract, ...]:
+    """The contracts without a bid whose offer is fresh, by strike and symbol."""
+    found = []
+    for row in rows[np.isin(reasons, _WITHOUT_BID)].tolist():
+        listed, ask = chain.listed.contracts[row], float(chain.ask[row])
+        fresh = chain.received_ns[row] > 0 and chain.quoted_ns[row] >= since_ns
+        if fresh and ask > 0 and _listing_reason(chain, row, min_open_interest) is None:
+            found.append(
+                OfferedContract(
+                    listed.symbol, bool(chain.is_call[row]), float(chain.strike[row]), ask, int(chain.quoted_ns[row]),
+                    listed.open_interest, listed.open_interest_date,
+                )
+            )  # fmt: skip
+    return tuple(sorted(found, key=lambda c: (c.strike, c.symbol)))
 
 
 def _reasons(

@@ -18,6 +18,7 @@ from oracle.core.sessions import NS
 from oracle.core.structures import OrderLeg, is_structure, legs_of, payoff, reduced
 from oracle.risk.book import OrderBook
 from oracle.risk.limits import LadderSettings, RiskLimits
+from oracle.risk.priced import is_bare_wing
 from oracle.risk.worth import held_of, worth_of
 
 
@@ -94,14 +95,21 @@ def _nearer_delta(symbol: str, context: Context) -> float | None:
 
 
 def legs_delta_usd(legs: Iterable[OrderLeg], context: Context, house: House) -> Decimal | None:
-    """The same of one unit of a structure that is bought; None when one leg's is unknown."""
-    total = ZERO
-    for leg in legs:
+    """The same of one unit of a structure that is bought; None when one leg's is unknown.
+
+    Of a wing that nobody bids for the delta is only bounded: then the end counts at which the unit's is larger.
+    """
+    unit = tuple(legs)
+    least = most = ZERO
+    for leg in unit:
+        quote = context.chains.option_quote(leg.symbol)
+        bare = quote is not None and is_bare_wing(leg, quote, unit)
         each = unit_delta_usd(leg.symbol, context, house)
-        if each is None:
+        ends = held_delta_usd(leg.symbol, context, house) if bare else None if each is None else (each, each)
+        if ends is None:
             return None
-        total += each * leg.signed
-    return total
+        least, most = least + min(end * leg.signed for end in ends), most + max(end * leg.signed for end in ends)
+    return most if abs(most) >= abs(least) else least
 
 
 def net_delta_usd(direction: Decimal | None, context: Context, house: House, book: OrderBook) -> Decimal | None:

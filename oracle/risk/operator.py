@@ -22,6 +22,7 @@ from oracle.core.control import (
     Switch,
     action_of,
 )
+from oracle.core.foreign import Foreign
 from oracle.core.message import Message
 from oracle.core.messages import (
     ExitTriggered,
@@ -42,7 +43,6 @@ from oracle.core.vocabulary import Purpose
 from oracle.risk.adoption import AdoptWish
 from oracle.risk.book import REPORT_LAG_NS, OrderBook
 from oracle.risk.exits import Exits
-from oracle.risk.foreign import Foreign
 from oracle.risk.halts import DAY_LOSS, FLATTEN, OPERATOR, STRATEGY_DISABLED, Halts
 from oracle.risk.pictures import Picture, is_ours, records
 from oracle.risk.requests import Pending, answered, interrupted, is_flatten, left_undone, poll_ns

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from oracle.core.equity import NEARLY_NOTHING_USD
 from oracle.core.errors import InvariantError, RemoteError
 from oracle.core.instruments import parse_occ
 from oracle.core.marketdata import ListedContract
@@ -125,7 +126,9 @@ def price(intent: Intent, chains: ChainsView, settings: LadderSettings) -> Price
     known = [quote for quote in quotes if quote is not None]
     if len(known) < len(unit):
         return Prices(one_sided=_one_sided(unit, quotes))
-    rows = [(leg.signed, money(q.bid), money(q.ask)) for leg, q in zip(unit, known, strict=True)]
+    wings = [is_bare_wing(leg, q, unit) for leg, q in zip(unit, known, strict=True)]
+    bids = [ZERO if bare else money(q.bid) for q, bare in zip(known, wings, strict=True)]
+    rows = [(leg.signed, bid, money(q.ask)) for leg, bid, q in zip(unit, bids, known, strict=True)]
     sides = net_sides(rows)
     gross = None
     if all(bid is not None and ask is not None for _, bid, ask in rows):
@@ -135,6 +138,16 @@ def price(intent: Intent, chains: ChainsView, settings: LadderSettings) -> Price
         ticks = ticks_of(chains, intent.underlying, unit)
         steps = build_ladder(sides.bid_usd, sides.ask_usd, Side.BUY, ticks, settings, signed=not _is_single(unit))
     return Prices(sides, min(seen_ns(quote) for quote in known), gross, _one_sided(unit, quotes), steps)
+
+
+def is_bare_wing(leg: OrderLeg, quote: OptionQuote, unit: Sequence[OrderLeg]) -> bool:
+    """Whether a long leg that stands beside a short is offered at next to nothing and nobody bids for it.
+
+    It protects the short whatever it could be sold for: buying it needs the offer alone, and selling it counts nothing.
+    """
+    beside = any(other.signed < 0 for other in unit)
+    cheap = quote.ask is not None and 0 < quote.ask <= NEARLY_NOTHING_USD
+    return leg.signed > 0 and beside and cheap and (quote.bid is None or quote.bid == 0)
 
 
 def _is_single(unit: Sequence[OrderLeg]) -> bool:
@@ -149,6 +162,8 @@ def _one_sided(unit: Sequence[OrderLeg], quotes: Sequence[OptionQuote | None]) -
     for leg, quote in zip(unit, quotes, strict=True):
         if quote is None:
             out.append(f"{leg.symbol} is not quoted")
+        elif is_bare_wing(leg, quote, unit):
+            continue
         elif quote.bid is None or quote.ask is None or quote.bid <= 0 or quote.bid > quote.ask:
             out.append(f"{leg.symbol} bid {_shown(quote.bid)}, ask {_shown(quote.ask)}")
     return tuple(out)

@@ -247,7 +247,7 @@ def quote_age(f: RiskFacts) -> Refusal | None:
 
 
 def two_sided(f: RiskFacts) -> Refusal | None:
-    """The option has a bid and an ask, not crossed; of a structure every leg."""
+    """The option has a bid and an ask, not crossed; of a structure every leg but wings offered at next to nothing."""
     limit = "a bid below or at the ask"
     if f.one_sided:
         return Refusal("two_sided", "; ".join(f.one_sided), f"{limit}, in every leg")

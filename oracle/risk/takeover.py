@@ -8,6 +8,7 @@ import msgspec
 
 from oracle.core.control import AdoptPosition
 from oracle.core.errors import InvariantError, RemoteError
+from oracle.core.foreign import Foreign
 from oracle.core.instruments import multiplier
 from oracle.core.messages import LedgerSeeded, OperatorRequested
 from oracle.core.money import ZERO
@@ -16,7 +17,7 @@ from oracle.core.reports import AccountReported
 from oracle.core.structures import is_structure, legs_of, structure_name
 from oracle.risk.adoption import Adoption, AdoptWish, plan_adoption, plan_structure
 from oracle.risk.book import OrderBook
-from oracle.risk.foreign import MICRO, Foreign, opening
+from oracle.risk.foreign import MICRO, opening
 
 NO_NAME = "not the name of a structure, such as SPY:+260116C600-260116C605"
 NO_PRICE = "the broker's equity or cash is unknown; try again"

@@ -26,7 +26,6 @@ from oracle.sim.source import Listing, MarketStep, Print, SourceBar, Touch
 
 BEFORE_OPEN_NS = 5 * MINUTE_NS
 MIDNIGHT_NS = 570 * MINUTE_NS
-WARM_UP_SESSIONS = 60
 _DAYS_KEPT = 4
 _CENTRES = 40  # sessions whose strikes stay listed, as the generator lists them for 60 days
 

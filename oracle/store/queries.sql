@@ -263,6 +263,25 @@ UNION ALL
 SELECT log_id, 1, shares_symbol, shares, 0, share_price_micros FROM position_settlements WHERE shares <> 0
 ORDER BY log_id, part;
 
+-- name: read_trade_flows
+-- What moved one round trip, in order; `leaving` as in read_flows.
+SELECT f.log_id AS log_id, 0 AS part, f.symbol AS symbol, CASE f.side WHEN 'buy' THEN f.contracts ELSE -f.contracts END AS signed,
+    0 AS leaving, f.price_micros AS price_micros
+FROM trades t JOIN fills f ON f.trade_id = t.trade_id
+    AND f.recorded_ns >= t.recorded_ns AND f.log_id < coalesce(t.closed_log_id, f.log_id + 1)
+WHERE t.log_id = :log_id
+UNION ALL
+SELECT s.log_id, 0, s.symbol, 0, s.contracts, s.price_micros
+FROM trades t JOIN position_settlements s ON s.trade_id = t.trade_id
+    AND s.recorded_ns >= t.recorded_ns AND s.log_id < coalesce(t.closed_log_id, s.log_id + 1)
+WHERE t.log_id = :log_id
+UNION ALL
+SELECT s.log_id, 1, s.shares_symbol, s.shares, 0, s.share_price_micros
+FROM trades t JOIN position_settlements s ON s.trade_id = t.trade_id AND s.shares <> 0
+    AND s.recorded_ns >= t.recorded_ns AND s.log_id < coalesce(t.closed_log_id, s.log_id + 1)
+WHERE t.log_id = :log_id
+ORDER BY log_id, part;
+
 -- name: read_open_entries
 -- The entries of trades that are open. A trade that was opened again begins with the turn of its new opening.
 SELECT t.trade_id, t.opened_ns, o.message, o.closed_ns IS NOT NULL AS entry_over

@@ -17,6 +17,8 @@ import msgspec
 from oracle.core.errors import ConfigurationError, StoreError
 from oracle.core.money import from_micros
 from oracle.core.structures import legs_of
+from oracle.core.vocabulary import Side
+from oracle.store.flows import entered, outcome, trade_legs
 from oracle.store.holdings import Facts, holdings, positions
 from oracle.store.rows import QUERIES
 from oracle.store.sqlite import APPLICATION_ID, schema_files
@@ -58,13 +60,13 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
 
 
 def orders(db: sqlite3.Connection, *, working_only: bool = False, limit: int = 50) -> list[Facts]:
-    """Orders, newest first, each with its ladder and legs; ``filled`` counts units of its symbol."""
+    """Orders, newest first, with ladders and legs as they are traded; ``filled`` counts units of its symbol."""
     name = "read_working_orders" if working_only else "read_orders"
     found = []
     for row in db.execute(QUERIES[name], {"limit": limit}):
         facts, command = _facts(row), msgspec.json.decode(row["message"])
         facts["ladder"] = command["ladder"]
-        facts["legs"] = _legs(row["symbol"])
+        facts["legs"] = _legs(row["symbol"], Side(row["side"]))
         for name in ("max_gain_usd", "break_evens"):
             facts[name] = _amounts(command.get(name))
         # Units: the fills are those of the legs.
@@ -82,14 +84,27 @@ def order_events(db: sqlite3.Connection, order_id: str) -> list[Facts]:
 def trades(
     db: sqlite3.Connection, *, strategy: str | None = None, open_only: bool = False, limit: int = 50
 ) -> list[Facts]:
-    """Round trips with every recorded field, newest first. Open ones have None for what only an end tells."""
+    """Round trips with every recorded field, newest first. Open ones have None for what only an end tells.
+
+    ``legs`` are what fills and settlements did (see ``flows.trade_legs``), ``intent_legs`` what was asked for. Units,
+    entry, ``max_loss_usd``, ``max_gain_usd`` and ``break_evens`` are those of the real entry, and of the order's worst
+    price while no unit is whole; ``worst_case_usd`` is always of the worst price.
+    """
     values = {"strategy": strategy, "open_only": int(open_only), "limit": limit}
     found = []
     for row in db.execute(QUERIES["read_trades"], values):
         facts = _facts(row)
         command = msgspec.json.decode(row["entry_message"])
+        facts["max_loss_usd"] = facts["worst_case_usd"]
         for name in ("max_gain_usd", "break_evens"):
             facts[name] = _amounts(command.get(name))
+        facts["intent_legs"], facts["legs"] = facts["legs"], trade_legs(db, row["log_id"])
+        side = Side(row["side"])
+        whole = entered(row["symbol"], side, facts["legs"])
+        if whole is not None:
+            facts.update(outcome(row["symbol"], side, *whole) or {})
+            if row["closed_ns"] is None:
+                facts["contracts"], facts["entry_price_usd"] = whole
         found.append(facts)
     return found
 
@@ -145,9 +160,12 @@ def status(db: sqlite3.Connection) -> Facts:
     }
 
 
-def _legs(symbol: str) -> list[Facts]:
-    """What buying one unit of a symbol does in each of its legs."""
-    return [{"symbol": leg.symbol, "side": leg.side.value, "ratio": leg.ratio} for leg in legs_of(symbol)]
+def _legs(symbol: str, side: Side) -> list[Facts]:
+    """What buying or selling one unit of a symbol does in each of its legs."""
+    return [
+        {"symbol": leg.symbol, "side": (leg.side if side is Side.BUY else leg.side.opposite).value, "ratio": leg.ratio}
+        for leg in legs_of(symbol)
+    ]
 
 
 def _amounts(value: Any) -> Any:

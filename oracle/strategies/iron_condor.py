@@ -3,7 +3,7 @@
 Inputs: one-minute bars as the beat, today's option chain. Output: one intent of four legs, or the reason why not.
 The credit is judged at the net middle by default (``credit_at``); the order's ladder decides what is really paid.
 Invariants: shorts and wings are of today's expiry and wings stand exactly ``wing_usd`` beyond; every figure comes from
-live quotes, and an unknown one is NoData.
+live quotes, and an unknown one is NoData. A wing that nobody bids for counts at its offer.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,13 +11,15 @@ from typing import Literal, Self
 
 from pydantic import field_validator, model_validator
 
+from oracle.core.equity import NEARLY_NOTHING_USD
 from oracle.core.errors import InvariantError
 from oracle.core.instruments import is_equity
 from oracle.core.marketdata import Bar
 from oracle.core.message import Message
 from oracle.core.messages import ExitPlan, Intent, SessionOpened
-from oracle.core.ports import ChosenLeg, Context, NotSelected, StrategyCaps, UsableContract, UsableSlice
+from oracle.core.ports import Context, NotSelected, StrategyCaps
 from oracle.core.sessions import MINUTE_NS, NS, Session, minutes_of
+from oracle.core.structurechoice import ChosenLeg, OfferedContract, UsableContract, UsableSlice
 from oracle.core.vocabulary import Side
 from oracle.options.selection import Missing
 from oracle.options.structure_selection import NO_OPEN_INTEREST
@@ -90,7 +92,7 @@ class _Side:
 
     __slots__ = ("credit", "short", "size", "wing")
 
-    def __init__(self, short: UsableContract, wing: UsableContract, credit: float) -> None:
+    def __init__(self, short: UsableContract, wing: UsableContract | OfferedContract, credit: float) -> None:
         self.short, self.wing, self.credit = short, wing, credit
         self.size = abs(short.delta)
 
@@ -229,8 +231,9 @@ class IronCondor(Strategy):
         facts |= {"call_shorts": len(call_shorts), "put_shorts": len(put_shorts)}
         if not call_shorts or not put_shorts:
             return "no_short_in_delta_band"
-        calls = list(self._sides(call_shorts, one.calls, 1))
-        puts = list(self._sides(put_shorts, one.puts, -1))
+        cheap = [c for c in one.offered if c.ask <= NEARLY_NOTHING_USD + _EVEN]
+        calls = list(self._sides(call_shorts, (*(c for c in cheap if c.is_call), *one.calls), 1))
+        puts = list(self._sides(put_shorts, (*(c for c in cheap if not c.is_call), *one.puts), -1))
         for name, sides in (("call", calls), ("put", puts)):
             best = max(sides, key=lambda side: side.credit, default=None)
             facts |= {f"{name}_side_pays_of_width": None if best is None else best.credit / p.wing_usd}
@@ -260,19 +263,20 @@ class IronCondor(Strategy):
         return [c for c in contracts if low <= abs(c.delta) <= high]
 
     def _sides(
-        self, shorts: Sequence[UsableContract], contracts: Sequence[UsableContract], away: int
+        self, shorts: Sequence[UsableContract], wings: Sequence[UsableContract | OfferedContract], away: int
     ) -> Iterator[_Side]:
         """The spreads of one right: each short that has its wing exactly so far beyond it."""
-        at = {round(c.strike, 3): c for c in contracts}
+        at = {round(c.strike, 3): c for c in wings}
         for short in shorts:
             wing = at.get(round(short.strike + away * self.params.wing_usd, 3))
             if wing is not None:
                 yield _Side(short, wing, self._credit(short, wing))
 
-    def _credit(self, short: UsableContract, wing: UsableContract) -> float:
+    def _credit(self, short: UsableContract, wing: UsableContract | OfferedContract) -> float:
+        """What one side pays; the middle between nothing and an offer is no price, so such a wing costs its offer."""
         if self.params.credit_at == "touch":
             return short.bid - wing.ask
-        return short.mid - wing.mid
+        return short.mid - (wing.ask if isinstance(wing, OfferedContract) else wing.mid)
 
     def _exit_plan(self, session: Session) -> ExitPlan:
         p = self.params
@@ -316,6 +320,8 @@ def _rank(pair: tuple[_Side, _Side]) -> tuple[float, float, float, float]:
 
 def _reason(symbol: str, one: UsableSlice, chosen: Sequence[ChosenLeg], wing_usd: float) -> str:
     put, call = chosen[1].contract, chosen[2].contract
+    assert isinstance(put, UsableContract)
+    assert isinstance(call, UsableContract)
     credit = -sum(leg.side.sign * leg.contract.mid for leg in chosen)
     return (
         f"{symbol} at {one.spot:.2f}: the condor {put.strike:g}/{call.strike:g} with wings {wing_usd:g} beyond pays "

@@ -17,15 +17,9 @@ from oracle.core.instruments import is_equity
 from oracle.core.marketdata import Bar
 from oracle.core.message import Message
 from oracle.core.messages import ExitPlan, Intent, NoSignal, SessionOpened
-from oracle.core.ports import (
-    Context,
-    LegWanted,
-    NotSelected,
-    SelectedStructure,
-    StrategyCaps,
-    StructureRequest,
-)
+from oracle.core.ports import Context, NotSelected, StrategyCaps
 from oracle.core.sessions import MINUTE_NS, NS, Session, minutes_of
+from oracle.core.structurechoice import LegWanted, SelectedStructure, StructureRequest
 from oracle.core.vocabulary import Side
 from oracle.options.selection import Missing
 from oracle.options.structure_selection import NO_OPEN_INTEREST

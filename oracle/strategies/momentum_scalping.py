@@ -20,9 +20,10 @@ from oracle.core.messages import ExitPlan, Intent, SessionOpened
 from oracle.core.ports import Context, DeltaRequest, Selected, StrategyCaps
 from oracle.core.sessions import MINUTE_NS, NS, Session, minutes_of
 from oracle.options.selection import Missing
-from oracle.strategies.base import Facts, Strategy, StrategyParams, Verdict, bought, param, rounded
+from oracle.strategies.base import Facts, StrategyParams, Verdict, bought, param, rounded
 from oracle.strategies.indicators import Cross, Ema, Rsi, SameMinuteVolume, SessionReturns, SessionVwap, TrailingVolume
 from oracle.strategies.positioning import PositioningParams, judge
+from oracle.strategies.single import SingleOption
 
 _TIME = r"^([01]\d|2[0-3]):[0-5]\d$"
 _MISSING = frozenset(reason.value for reason in Missing)
@@ -34,12 +35,9 @@ class MomentumScalpingParams(PositioningParams):
 
     universe: tuple[str, ...] = param(("SPY", "QQQ"), "symbols", "Underlyings to trade", min_length=1, max_length=20)
     peers: tuple[str, ...] = param(
-        ("SPY:QQQ", "QQQ:SPY"),
-        "symbol:symbol",
-        "Whom each underlying is compared with; a peer that is not traded is watched only",
-        min_length=1,
-        max_length=20,
-    )
+        ("SPY:QQQ", "QQQ:SPY"), "symbol:symbol",
+        "Whom each underlying is compared with; a peer that is not traded is watched only", min_length=1, max_length=20,
+    )  # fmt: skip
     ema_fast: int = param(9, "bars", "Length of the fast average", ge=2, le=200)
     ema_slow: int = param(21, "bars", "Length of the slow average", ge=3, le=400)
     rsi_length: int = param(14, "bars", "Length of the RSI", ge=2, le=100)
@@ -151,12 +149,13 @@ class _View:
     strength: float
 
 
-class MomentumScalping(Strategy):
+class MomentumScalping(SingleOption):
     """The strategy; see the module's docstring and ``Params``."""
 
     name = "momentum_scalping"
     Params = MomentumScalpingParams
     helpers = ("oracle.strategies.positioning",)
+    params: MomentumScalpingParams
 
     def __init__(self, params: StrategyParams, code_hash: str) -> None:
         super().__init__(params, code_hash)
@@ -167,13 +166,11 @@ class MomentumScalping(Strategy):
         self._universe = tuple(dict.fromkeys((*p.universe, *self._peer_of.values())))
         self._symbols = {
             s: _Symbol(
-                Cross(Ema(p.ema_fast), Ema(p.ema_slow)),
-                Rsi(p.rsi_length),
-                SameMinuteVolume(p.volume_sessions),
+                Cross(Ema(p.ema_fast), Ema(p.ema_slow)), Rsi(p.rsi_length), SameMinuteVolume(p.volume_sessions),
                 TrailingVolume(p.volume_bars),
             )
             for s in self._universe
-        }
+        }  # fmt: skip
         # Intents of this session: a bar's cross is entered once, by itself or by an operator.
         self._sent: set[str] = set()
 

@@ -19,8 +19,9 @@ from oracle.core.messages import ExitPlan, Intent, SessionOpened
 from oracle.core.ports import Context, DeltaRequest, Selected
 from oracle.core.sessions import MINUTE_NS, NS, Session, minutes_of
 from oracle.options.selection import Missing
-from oracle.strategies.base import Facts, Strategy, StrategyParams, Verdict, bought, param, rounded
+from oracle.strategies.base import Facts, StrategyParams, Verdict, bought, param, rounded
 from oracle.strategies.indicators import OpeningRange, Rsi, SameMinuteVolume, TrailingVolume
+from oracle.strategies.single import SingleOption
 
 _TIME = r"^([01]\d|2[0-3]):[0-5]\d$"
 _MISSING = frozenset(reason.value for reason in Missing)
@@ -130,11 +131,12 @@ class _View:
         return self.high - self.low
 
 
-class OpeningRangeBreakout(Strategy):
+class OpeningRangeBreakout(SingleOption):
     """The strategy; see the module's docstring and ``Params``."""
 
     name = "opening_range_breakout"
     Params = OpeningRangeBreakoutParams
+    params: OpeningRangeBreakoutParams
 
     def __init__(self, params: StrategyParams, code_hash: str) -> None:
         super().__init__(params, code_hash)

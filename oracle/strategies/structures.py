@@ -11,7 +11,8 @@ from decimal import Decimal
 from oracle.core.instruments import parse_occ
 from oracle.core.messages import ExitPlan, Leg
 from oracle.core.money import ZERO, price_from_float
-from oracle.core.ports import ChosenLeg, Context, TradeView
+from oracle.core.ports import Context, TradeView
+from oracle.core.structurechoice import ChosenLeg
 from oracle.core.structures import OrderLeg, Payoff, payoff
 from oracle.core.vocabulary import Side
 from oracle.options.breakeven import plan_bound
@@ -28,8 +29,8 @@ def leg_of(chosen: ChosenLeg) -> Leg:
         bid_usd=price_from_float(contract.bid),
         ask_usd=price_from_float(contract.ask),
         quoted_ns=contract.quoted_ns,
-        delta=round(contract.delta, 9),
-        iv=round(contract.iv, 9),
+        delta=None if contract.delta is None else round(contract.delta, 9),
+        iv=None if contract.iv is None else round(contract.iv, 9),
     )
 
 
@@ -86,6 +87,16 @@ class Attempts:
         self._minutes = {key: sent for key, sent in self._minutes.items() if key.startswith(start)}
 
 
+def _net_delta(chosen: Sequence[ChosenLeg]) -> float | None:
+    """The delta of one unit; None when a leg's is unknown."""
+    total = 0.0
+    for leg in chosen:
+        if leg.contract.delta is None:
+            return None
+        total += leg.side.sign * leg.ratio * leg.contract.delta
+    return total
+
+
 def structure_facts(chosen: Sequence[ChosenLeg], legs: Sequence[Leg], plan: ExitPlan) -> Facts:
     """Everything about a structure that a reader of the record wants to see; dollars a share unless ``_usd`` of a unit.
 
@@ -112,7 +123,7 @@ def structure_facts(chosen: Sequence[ChosenLeg], legs: Sequence[Leg], plan: Exit
         "break_even_low": evens[0] if evens else None,
         "break_even_high": evens[-1] if evens else None,
         "break_even_win_rate": None if bound is None else bound.win_rate,
-        "net_delta": sum(leg.side.sign * leg.ratio * leg.contract.delta for leg in chosen),
+        "net_delta": _net_delta(chosen),
     }
     for number, (leg, one) in enumerate(zip(legs, chosen, strict=True), start=1):
         facts |= {

@@ -231,3 +231,17 @@ async def test_on_a_terminal_a_person_is_asked_and_silence_is_no(typed: bytes, a
     assert f"send it: buy 4 {CALL}? [y/N]" in said
     assert ("sent: 4" in said) == (asked == 2)
     assert len(desk.asked) == asked
+
+
+async def test_preflight_asks_for_the_strategies_that_the_daemon_runs_with(tmp_path: Path) -> None:
+    """Whatever the settings of the shell that it is typed in say."""
+    desk, watched = Desk(tmp_path), {"iron_condor": ["SPY"], "mine": ["IWM"]}
+    desk.server = ControlServer(socket_path(tmp_path), desk.take, {"strategies": lambda: {"strategies": watched}})
+    await desk.server.start()
+    house = {"house": None, "verdicts": [QUIET]}
+    desk.answers = [(True, "looked", house), (True, "looked", house)]
+    done = await desk.oracle("preflight")
+    await desk.server.stop()
+    assert desk.asked == [Evaluate("iron_condor", structure=True), Evaluate("mine", structure=True)]
+    assert done.exit_code == 1
+    assert "mine IWM: no structure now (inside range)" in done.stdout

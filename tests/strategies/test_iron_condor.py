@@ -3,13 +3,15 @@
 import dataclasses
 from decimal import Decimal
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from oracle.core.instruments import parse_occ
+from oracle.core.marketdata import ChainQuotes
 from oracle.core.messages import Intent, NoData, NoSignal, OptionsWanted
 from oracle.core.ports import StrategyCaps
-from oracle.core.sessions import MINUTE_NS
+from oracle.core.sessions import MINUTE_NS, NS
 from oracle.core.structures import is_structure, legs_of, payoff
 from oracle.core.vocabulary import Side
 from oracle.strategies.iron_condor import IronCondorParams
@@ -207,7 +209,43 @@ def test_a_chain_of_one_strike_is_no_condor(make_stage):
     assert sole(minute(ready(stage), "09:31"), NoSignal).reason == "no_short_in_delta_band"
 
 
-def test_wings_that_nobody_bids_for_are_no_wings(make_stage):
+def unbid(stage, *symbols, ask, bid=0.0):
+    """Quote contracts at an offer of the last minute's end, and at a bid of nothing."""
+    listed = stage.chains.listed("SPY").contracts
+    rows = np.array([n for n, c in enumerate(listed) if c.symbol in symbols], dtype="<i4")
+    at_ns, n = stage.at("09:31") + NS, len(rows)
+    sides = (np.full(n, value, kind).tobytes() for value, kind in ((bid, "<f8"), (ask, "<f8"), (0, "<i4"), (5, "<i4")))
+    stamps = np.full(n, at_ns, "<i8").tobytes()
+    stage.chains.on_quotes(ChainQuotes("SPY", DATE, rows.tobytes(), *sides, stamps), stage.context(at_ns))
+    return stage.context(at_ns)
+
+
+@pytest.mark.parametrize("bid", [0.0, float("nan")])
+def test_a_wing_without_a_bid_is_bought_at_its_offer(make_stage, bid):
+    """It protects its short whatever it could be sold for; the middle between nothing and an offer is no price."""
+    stage = ready(make_stage(strategy(min_credit_of_width=0.1), DATE))
+    before = sole(minute(stage, "09:31"), Intent)
+    wing = before.legs[3]
+    now = unbid(stage, wing.symbol, ask=0.08, bid=bid)
+    again = stage.strategy.structure_now("SPY", now)
+    assert [leg.symbol for leg in again.legs] == [leg.symbol for leg in before.legs]
+    leg = again.legs[3]
+    assert (leg.bid_usd, leg.ask_usd, leg.delta, leg.iv) == (0, Decimal("0.08"), None, None)
+    short = again.legs[2]
+    assert again.facts["call_credit_usd"] == pytest.approx(float(short.mid_usd) - 0.08)
+    assert again.facts["net_delta"] is None
+
+
+def test_a_wing_without_a_bid_that_costs_more_than_next_to_nothing_is_none(make_stage):
+    stage = ready(make_stage(strategy(), DATE))
+    wings = [c.symbol for c in stage.chains.listed("SPY").contracts]
+    minute(stage, "09:31")
+    for ask in (0.11, 0.0):
+        verdict = stage.strategy.structure_now("SPY", unbid(stage, *(w for w in wings if "C006" in w), ask=ask))
+        assert verdict.reason in ("no_short_in_delta_band", "no_wing_at_its_strike")
+
+
+def test_wings_that_nobody_bids_for_are_no_wings_at_a_price(make_stage):
     stage = make_stage(strategy(abs_delta_low=0.01), DATE)
     stage.half_spread_usd = 0.5  # far strikes lose their bids
     assert sole(minute(ready(stage, vol=0.14), "09:31"), NoSignal).reason in (

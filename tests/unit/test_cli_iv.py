@@ -1,6 +1,7 @@
 """``oracle iv``: what people and machines read, what is stored, and sessions that are observed again."""
 
 import json
+from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from oracle.cli.root import app
 from oracle.config import load
 from oracle.core.errors import ConfigurationError
 from oracle.core.marketdata import DailyIvObserved
+from oracle.core.sessions import Session
+from oracle.ivbackfill import Backfill, Day
 from oracle.ivrebuild import rebuild
 from oracle.store import ivs
 from oracle.store.sqlite import Store
@@ -138,6 +141,28 @@ def test_dates_that_cannot_be_backfilled_are_refused_before_anything_is_asked(
         monkeypatch.setenv(f"ORACLE_ALPACA__{name}", "not-a-real-one")
     with pytest.raises(ConfigurationError, match=match):
         call("backfill", "SPY", "--state", state, *words)
+
+
+@pytest.mark.parametrize("words", [("backfill", "SPY", "--from", "2025-11-17", "--to", "2025-11-18"), ("import",)])
+def test_a_folder_without_a_database_is_refused_first_with_the_fix(tmp_path: Path, words: tuple[str, ...]) -> None:
+    more = (csv(tmp_path, 1),) if words == ("import",) else ("--set", "sim.url=http://127.0.0.1:9")
+    with pytest.raises(ConfigurationError, match=f"oracle run --state {tmp_path / 'none'}") as refused:
+        call(*words, *more, "--state", tmp_path / "none")
+    assert refused.value.field == "--state"
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_a_backfill_without_any_observation_is_no_data(
+    state: Path, monkeypatch: pytest.MonkeyPatch, dry: tuple[str, ...]
+) -> None:
+    async def nothing(_self: Backfill, sessions: list[Session]) -> AsyncIterator[Day]:
+        for session in sessions:
+            yield Day(session.date, None, "no trades")
+
+    monkeypatch.setattr(Backfill, "days", nothing)
+    done = call("backfill", "ZZZ", "--from", "2025-11-17", "--to", "2025-11-18", "--state", state, *dry)
+    assert (done.exit_code, done.stderr) == (1, "no data: no volatility of ZZZ in any of 2 sessions\n")
 
 
 # --------------------------------------------------------------------------------------------- recorded sessions

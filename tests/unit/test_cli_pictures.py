@@ -1,5 +1,6 @@
 """``oracle chain`` and ``oracle gamma`` of recorded days: ages by side, no looking ahead, no data with a reason."""
 
+import datetime as dt
 import gzip
 import json
 from pathlib import Path
@@ -7,7 +8,18 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from oracle.alpaca.chainread import ChainReader, OptionSnapshot, Spot
+from oracle.alpaca.marketdata import BrokerClock, MarketData
+from oracle.alpaca.wire import Credentials, one_host_endpoints
+from oracle.calendar import load_sessions
+from oracle.cli.chain import _draw
+from oracle.cli.gamma import draw
 from oracle.cli.root import app
+from oracle.core.marketdata import ChainListed, ListedContract
+from oracle.core.sessions import NS
+from oracle.options.gamma import gamma_profile
+from oracle.options.selection import YEAR_NS
+from oracle.picture import model, read_live, read_recorded
 
 DATE = "2026-01-05"  # 14:30Z is the open
 C, P, FAR = "XYZ260116C00100000", "XYZ260116P00100000", "XYZ260116C00110000"
@@ -131,6 +143,69 @@ def test_a_venue_that_cannot_be_reached_is_named() -> None:
     done = CliRunner().invoke(app, ["gamma", "SPY", "--set", "sim.url=http://127.0.0.1:9"])
     assert isinstance(done.exception, TransientError)
     assert str(done.exception).startswith("http://127.0.0.1:9: ")
+    assert "oracle exchange --hold" in str(done.exception)
+    assert "--data FOLDER" in str(done.exception)
+
+
+async def test_now_is_after_the_quotes_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a fast exchange 18 s pass between two requests."""
+    table = load_sessions(dt.date(2026, 1, 2), dt.date(2026, 2, 28))
+    now = {"ns": table.sessions[1].open_ns + 3600 * NS}
+
+    def later(_self: object = None) -> int:
+        now["ns"] += 18 * NS
+        return now["ns"]
+
+    async def clock(self: MarketData) -> BrokerClock:
+        return BrokerClock(later(), True, 0, 0)
+
+    async def listed(*_: object) -> ChainListed:
+        later()
+        contracts = tuple(ListedContract(symbol, 10, DATE, True) for symbol in (C, P))
+        return ChainListed("XYZ", DATE, contracts)
+
+    async def snapshots(*_: object) -> list[OptionSnapshot]:
+        return [OptionSnapshot(symbol, 1.8, 1.9, later(), 1) for symbol in (C, P)]
+
+    async def spot(*_: object) -> Spot:
+        return Spot(100.0, later(), "quote")
+
+    monkeypatch.setattr(MarketData, "clock", clock)
+    monkeypatch.setattr(MarketData, "option_contracts", listed)
+    monkeypatch.setattr(ChainReader, "snapshots", snapshots)
+    monkeypatch.setattr(ChainReader, "spot", spot)
+    account = (one_host_endpoints("http://127.0.0.1:9", stock_feed="sip", option_feed="opra"), Credentials("k", "s"))
+    found = model(await read_live(account, "XYZ", table), table)
+    assert found.picture.age_s(found.picture.bid_ns).tolist() == [54.0, 36.0]
+    assert found.picture.at_ns == now["ns"]
+    expiry_ns = table.expiry_ns("2026-01-16")
+    assert expiry_ns is not None
+    assert found.years.tolist() == [(expiry_ns - now["ns"]) / YEAR_NS] * 2
+
+
+def test_the_smile_is_drawn_of_the_side_out_of_the_money_and_levels_have_markers(folder: Path) -> None:
+    far = "XYZ260116C00120000"
+    write(
+        folder, "options/quotes_1m", "t,symbol,bid,bid_size,ask,ask_size",
+        *(f"{DATE}T14:40:00Z,XYZ260116{right}{strike:05d}000,{bid},5,{bid + 0.1:.2f},5"
+          for right, strike, bid in (("C", 90, 10.2), ("P", 90, 0.1), ("C", 100, 1.8), ("P", 100, 1.8),
+                                     ("C", 110, 0.1), ("P", 110, 10.2))),
+    )  # fmt: skip
+    interest = [f"{s},{n},{DATE}T11:30:00Z" for s, n in ((C, 500), ("XYZ260116P00090000", 800), (far, 5))]
+    write(folder, "options/open_interest", "symbol,open_interest,t", *interest)
+    table = load_sessions(dt.date(2026, 1, 2), dt.date(2026, 2, 28))
+    found = model(read_recorded(folder, "XYZ", DATE, "10:00", table), table)
+    smile = _draw(found, "2026-01-16").axes[0]
+    drawn = {line.get_label(): [float(x) for x in line.get_xdata()] for line in smile.lines}
+    assert drawn["calls"] == [100.0, 110.0, 120.0]
+    assert drawn["puts"] == [90.0]
+    profile = gamma_profile(found.gamma_rows(), found.picture.spot)
+    assert profile is not None
+    lines = {str(line.get_label()): line for line in draw(found, profile).axes[0].lines}
+    assert [float(x) for x in lines["call wall 100"].get_xdata()] == [100.0]
+    (height,) = lines["put wall 90"].get_ydata()
+    assert float(height) == pytest.approx(float(profile.put_usd.min()) / 1e6)
+    assert [float(x) for x in lines["pin 100"].get_xdata()] == [100.0]
 
 
 def _flat(words: list[str]) -> list[str]:

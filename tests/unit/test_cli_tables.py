@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 from rich.console import Console
@@ -144,11 +145,42 @@ async def test_orders_and_trades_of_structures_are_readable(tmp_path: Path, scre
     assert f"entry buy {LABEL} 2/2 0.95 cr filled" in text
     show.orders(tmp_path, json=True)
     newest = orjson.loads("\n".join(screen()))[0]
-    assert [leg["symbol"] for leg in newest["legs"]] == [leg.symbol for leg in legs_of(NAME)]
+    assert [(leg["symbol"], leg["side"]) for leg in newest["legs"]] == [
+        (leg.symbol, leg.side.opposite.value) for leg in legs_of(NAME)
+    ]
     show.trades(tmp_path)
     text = " ".join(" ".join(screen()).split())
     assert "1.00 cr 1.10 cr" in text
-    assert "max loss 810.00, even at 589.05/610.95" in text
+    # Of the credit of 1.00 that was really got, not of the worst price of 0.95 that the order could have taken.
+    assert "max loss 800.00, even at 589.00/611.00" in text
+
+
+async def test_an_open_trade_shows_its_entry_and_that_it_is_open(
+    tmp_path: Path, screen: Callable[[], list[str]]
+) -> None:
+    await (await committed(tmp_path, *told(*opening()))).close()
+    show.trades(tmp_path)
+    text = " ".join(" ".join(screen()).split())
+    assert re.search(r"01-20 \d\d:\d\d open 2 1\.00 cr open open", text)
+    assert "unknown" not in text
+    show.trades(tmp_path, json=True)
+    (trade,) = orjson.loads("\n".join(screen()))
+    assert (trade["contracts"], trade["entry_price_usd"], trade["exit_price_usd"]) == (2, "-1", None)
+
+
+async def test_a_trade_of_several_days_shows_the_date_of_its_end(
+    tmp_path: Path, screen: Callable[[], list[str]]
+) -> None:
+    over = OrderClosed(ORDER, ORDER, Purpose.ENTRY, 2, 2, "filled")
+    later = [
+        msgspec.structs.replace(settled(f"s{n}", leg.symbol), at_ns=T0 + 3 * 86_400 * 10**9)
+        for n, leg in enumerate(legs_of(NAME))
+    ]
+    messages = told(*opening(), over, *later)
+    assert isinstance(messages[-1], TradeClosed)
+    await (await committed(tmp_path, *messages)).close()
+    show.trades(tmp_path)
+    assert re.search(r"01-20 \d\d:\d\d 01-23 \d\d:\d\d 2 ", " ".join(" ".join(screen()).split()))
 
 
 def test_a_summary_fits_80_columns_and_names_every_session_and_ending() -> None:

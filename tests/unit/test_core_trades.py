@@ -203,6 +203,36 @@ def test_a_long_left_out_of_the_exit_expires_in_the_same_trade() -> None:
     assert closed.gross_pnl_usd == 300 - 3 * 65
 
 
+def test_a_worthless_leg_sold_later_leaves_the_rule_that_closed_the_rest() -> None:
+    books, _ = held_condor()
+    rest, _ = reduced([(C610, -3), (P585, 3), (P590, -3)])
+    leave = command("x", Purpose.STOP, rest, Side.SELL, decision_mid_usd=None)
+    books.tell(leave, ExitTriggered("t1", "short_delta", "", "", Purpose.STOP), *unit(leave, 3, EXIT_PRICES))
+    for rule in ("orphan_leg", "flat"):
+        books.tell(ExitTriggered("t1", rule, "", "", Purpose.FORCED))
+    last = command("y", Purpose.FORCED, C615, Side.SELL, decision_mid_usd=None)
+    (closed,) = books.tell(last, leg(last, C615, Side.SELL, 3, "0.01"))
+    assert isinstance(closed, TradeClosed)
+    assert closed.exit_rule == "short_delta"
+
+
+def test_the_last_rule_stands_while_whole_units_remain_or_nothing_has_been_filled() -> None:
+    books, _ = held_condor()
+    first = command("x", Purpose.TARGET, side=Side.SELL)
+    books.tell(first, ExitTriggered("t1", "target", "", "", Purpose.TARGET), *unit(first, 1, EXIT_PRICES))
+    books.tell(ExitTriggered("t1", "short_delta", "", "", Purpose.STOP))
+    second = command("y", Purpose.STOP, side=Side.SELL)
+    (closed,) = books.tell(second, *unit(second, 2, EXIT_PRICES))
+    assert closed.exit_rule == "short_delta"  # type: ignore[attr-defined]
+    books, entry = Books(), command("e", Purpose.ENTRY)
+    books.tell(entry, leg(entry, C610, Side.SELL, 2, "1.10"), OrderClosed("e", "t1", Purpose.ENTRY, 0, 3, "canceled"))
+    for rule in ("orphan_leg", "flat"):
+        books.tell(ExitTriggered("t1", rule, "", "", Purpose.FORCED))
+    leave = command("x", Purpose.FORCED, C610, Side.BUY)
+    (closed,) = books.tell(leave, leg(leave, C610, Side.BUY, 2, "1.25"))
+    assert closed.exit_rule == "flat"  # type: ignore[attr-defined]
+
+
 def test_a_condor_that_expires_keeps_its_credit() -> None:
     books, _ = held_condor()
     out = books.tell(*(settled(symbol, 3, Ending.EXPIRED) for symbol in (C610, C615, P585, P590)))

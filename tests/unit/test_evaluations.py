@@ -14,6 +14,7 @@ from oracle.core.message import Message
 from oracle.core.messages import (
     Intent,
     JournalOpened,
+    LatchChanged,
     NoData,
     NoSignal,
     Reevaluated,
@@ -141,6 +142,28 @@ def test_the_report_joins_evaluations_with_the_store(state: Path) -> None:
     assert 0 < breakout["break_even"]["bound"] < 1
 
 
+def test_a_backtest_that_closed_what_was_open_at_its_end_is_ended_and_not_halted(state: Path) -> None:
+    """Its end uses the operator's flatten; a reader of the day should not look for the person who halted it."""
+
+    async def end(why: str) -> None:
+        store = await Store.open(state, "sim", T0, token="tok", feed="indicative")
+        day = LatchChanged("day_loss", False, "session", "", "", None, T0)
+        latches = (LatchChanged(name, True, why, "", "", None, T0) for name in ("operator", "flatten"))
+        await store.commit((day, *latches), Stamped(10**6, T0 + 200 * S, TimerFired("x", T0)))
+        await store.close()
+
+    picture = last_picture(state)
+    assert picture is not None
+    for why, told in (
+        ("backtest: end_of_data", ("ended", "the backtest's data had ended and what was open was closed")),
+        ("ann: rain", ("halted", "operator, flatten")),
+    ):
+        asyncio.run(end(why))
+        with read.reading(state) as db:
+            assert (report(db, picture)[0]["state"], report(db, picture)[0]["why"]) == told
+    assert "halted (operator, flatten)" in CliRunner().invoke(app, ["strategies", "--state", str(state)]).output
+
+
 def test_the_command_prints_tables_and_json(state: Path) -> None:
     shown = CliRunner().invoke(app, ["strategies", "--state", str(state)])
     assert shown.exit_code == 0, shown.output
@@ -170,6 +193,9 @@ def test_both_break_evens_come_from_stored_trades() -> None:
     assert found["realised"] == pytest.approx(0.8208, abs=1e-4)
     assert (found["win_rate"], found["trades"]) == (pytest.approx(2 / 3), 3)
     assert break_evens(rows, None)["bound"] is None
+    # A credit of 2.00 stopped at twice itself would lose 400, and the structure cannot lose more than 300.
+    rich = {**rows[0], "entry_price_usd": -2.0}
+    assert break_evens([rich], "0.00")["bound"] == pytest.approx(300 / (100 + 300))
 
 
 # ----------------------------------------------------------------------------------------------------- the gauges

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from oracle.core.messages import (
+    CashCorrected,
     ForeignExecution,
     PositionSettled,
     ReadAccount,
@@ -18,6 +19,7 @@ from oracle.core.sessions import MINUTE_NS, NS
 from oracle.core.vocabulary import Ending, Side
 from oracle.execution.account import EXPIRED_NS, READ_TIMER
 from oracle.execution.endings import SELL_OUT_NS, Gone, delivered
+from oracle.execution.reconcile import MOVED_FIX
 from oracle.execution.settlements import CLOSING_PRICE_NS
 from tests.unit.books import CLOSE_NS, Bookkeeping, activity, executed
 from tests.unit.builders import FEE, TABLE, entry_order, execution, of, one
@@ -226,9 +228,9 @@ def test_movements_of_cash_are_named() -> None:
     out = books.tell(books.report(cash="1000", activities=rows))
     (line,) = one(Reconciled, out).differences
     assert line.startswith("cash_moved: ")
-    assert line.endswith("not in the books: CSD of 2026-01-05: 1000 USD")
+    assert line.endswith(f"not in the books: CSD of 2026-01-05: 1000 USD; {MOVED_FIX}")
     (line,) = one(Reconciled, books.tell(books.report(cash="1012.5", activities=rows))).differences
-    assert line.endswith("CSD of 2026-01-05: 1000 USD, DIV of 2026-01-05: 12.5 USD")
+    assert line.endswith(f"CSD of 2026-01-05: 1000 USD, DIV of 2026-01-05: 12.5 USD; {MOVED_FIX}")
     (line,) = one(Reconciled, books.tell(books.report(cash="7", activities=rows))).differences
     assert line.startswith("cash: ")
 
@@ -357,3 +359,88 @@ def test_the_last_session_of_a_saturday_expiry_counts() -> None:
     books = held(LONG_PUT, 1)
     assert TABLE.expiry_ns("2026-01-05") == CLOSE_NS
     assert endings(books.tell(books.report([LONG_PUT]))) == [("expired", LONG_PUT, 1, 0)]
+
+
+# ------------------------------------------------------------------------------------------- what others have closed
+
+
+def by_hand(books: Bookkeeping, cash: str, **sides: tuple[Side, int, str]) -> Any:
+    """Others trade each symbol; the account that shows it, its cash changed by what they paid."""
+    for symbol, (side, qty, price) in sides.items():
+        fill = execution(SendOrder("theirs", symbol, side, False, qty, None, True), f"hand-{symbol}", qty, qty, price)
+        books.told.append(fill)
+        assert len(of(ForeignExecution, books.tell(fill))) == 1
+    return cash
+
+
+CLOSED_BY_HAND = {
+    C605: (Side.BUY, 2, "0.50"), C610: (Side.SELL, 2, "0.20"),
+    P585: (Side.SELL, 2, "0.20"), P590: (Side.BUY, 2, "0.40"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("working", [False, True])
+def test_a_condor_that_somebody_closes_by_hand_has_not_been_assigned(working: bool) -> None:
+    """Assigned as a whole it would leave as few shares: none."""
+    books = held(until_ns=CLOSE_NS - 200 * MINUTE_NS)
+    if working:  # then cash cannot be compared
+        books.tell(entry_order("tok-20260105-bo-000009", symbol=LATER))
+    cash = by_hand(books, "-100", **CLOSED_BY_HAND)
+    for later in (books, books.restarted()):
+        out = later.tell(later.report(LEGS, cash=cash))
+        assert endings(out) == []
+        lines = one(Reconciled, out).differences
+        assert [line.split(":")[1].strip() for line in lines if line.startswith("position")] == sorted(LEGS)
+
+
+@pytest.mark.parametrize("working", [False, True])
+def test_legs_that_vanish_in_session_without_shares_have_not_ended(working: bool) -> None:
+    """A spread that is gone, at the price of its width or any other, without a fill that says why."""
+    books = held(LATER, 2, until_ns=CLOSE_NS - 200 * MINUTE_NS)
+    if working:
+        books.tell(entry_order("tok-20260105-bo-000009", symbol=LONG_CALL))
+    legs = ("SPY260109P00590000", "SPY260109P00585000")
+    for cash in (-1000, -300, 0):
+        out = books.tell(books.report(legs, cash=cash))
+        assert (endings(out), agreed(out)) == ([], False)
+    rows = (activity("OPASN", legs[0], 2), activity("OPEXC", legs[1], -2))
+    assert len(endings(books.tell(books.report(legs, cash=-1000, activities=rows)))) == 2
+
+
+def test_what_others_have_left_of_a_condor_ends_with_it() -> None:
+    books = held(until_ns=CLOSE_NS - 200 * MINUTE_NS)
+    half = {symbol: (side, 1, price) for symbol, (side, _, price) in CLOSED_BY_HAND.items()}
+    cash = by_hand(books, "-50", **half)
+    books.go_to(AFTER_NS)
+    for later in (books, books.restarted()):
+        out = later.tell(later.report(LEGS, cash=cash))
+        assert endings(out) == [("expired", symbol, 1, 0) for symbol in LEGS]
+        assert endings(later.tell(later.report(LEGS, cash=cash))) == []
+
+
+def test_shares_that_others_traded_are_no_assignment() -> None:
+    books = held(LATER, 1, until_ns=CLOSE_NS - 200 * MINUTE_NS)
+    short = "SPY260109P00590000"
+    cash = by_hand(books, "-59100", **{short: (Side.BUY, 1, "1.00"), "SPY": (Side.BUY, 100, "590.00")})
+    assert endings(books.tell(books.report([short], shares=100, cash=cash))) == []
+
+
+def test_what_was_added_by_hand_leaves_the_ending_open() -> None:
+    books = held(LONG_CALL, 1, until_ns=CLOSE_NS - 200 * MINUTE_NS)
+    cash = by_hand(books, "-200", **{LONG_CALL: (Side.BUY, 1, "2.00")})
+    books.go_to(AFTER_NS)
+    assert endings(books.tell(books.report([LONG_CALL], cash=cash))) == []
+
+
+def test_an_agreement_and_an_adoption_settle_what_was_heard_of_others() -> None:
+    """Once the books hold it, or it has proved to be nothing, the same contract can end like any other."""
+    for settled in (None, CashCorrected("r1", C610, Decimal("40.00"), "ann", "why", (f"hand-{C610}",), CLOSE_NS)):
+        books = held(until_ns=CLOSE_NS - 200 * MINUTE_NS)
+        by_hand(books, "0", **{C610: (Side.SELL, 1, "0.40")})
+        if settled is None:
+            books.go_to(books.at_ns + 2 * MINUTE_NS)
+            assert agreed(books.tell(books.report()))
+        else:
+            books.tell(settled)
+        books.go_to(AFTER_NS)
+        assert len(endings(books.tell(books.report(LEGS)))) == 4

@@ -15,7 +15,7 @@ from oracle.core.market import MarketState
 from oracle.core.marketdata import Bar, ChainListed, ChainQuotes, ListedContract, Quote
 from oracle.core.ports import AccountView, Context, DeltaRequest, EquityView, NotSelected, Selected
 from oracle.core.sessions import NS, Session, SessionTable
-from oracle.options.chain import Chains, QuoteState
+from oracle.options.chain import Chains
 from oracle.options.pricing import black_forward, delta_forward
 from oracle.options.selection import YEAR_NS
 
@@ -113,6 +113,12 @@ class Desk:
 
 def spot_quote(price=SPOT, at_ns=AT):
     return Quote("SPY", at_ns, price - 0.01, 1, price + 0.01, 1)
+
+
+def left_out(chains, at_ns):
+    """How many of today's contracts cannot be used for which reason, at an age of 10 s."""
+    found = chains.usable("SPY", TODAY.date, at_ns, 10)
+    return found.facts if isinstance(found, NotSelected) else found.left_out
 
 
 @pytest.fixture
@@ -218,21 +224,22 @@ def test_stale_quotes_join_no_forward(desk):
 
 
 @pytest.mark.parametrize(
-    ("bid", "ask", "state"),
+    ("bid", "ask", "reason"),
     [
-        (2.0, 2.1, QuoteState.USABLE),
-        (2.0, 2.0, QuoteState.USABLE),  # locked
-        (math.nan, 2.1, QuoteState.ONE_SIDED),
-        (2.0, math.nan, QuoteState.ONE_SIDED),
-        (0.0, 0.05, QuoteState.ZERO_BID),
-        (2.2, 2.1, QuoteState.CROSSED),
+        (2.0, 2.1, None),
+        (2.0, 2.0, None),  # locked
+        (math.nan, 2.1, "one_sided"),
+        (2.0, math.nan, "one_sided"),
+        (0.0, 0.05, "zero_bid"),
+        (2.2, 2.1, "crossed"),
     ],
 )
-def test_why_a_quote_cannot_be_used(desk, bid, ask, state):
+def test_why_a_quote_cannot_be_used(desk, bid, ask, reason):
     symbol = occ(TODAY.date, "C", 600)
+    before = left_out(desk.chains, AT)
     desk.feed(quotes({symbol: (bid, ask)}))
-    assert desk.chains.quote_state(symbol, AT, 10) is state
-    if state is not QuoteState.USABLE:
+    assert left_out(desk.chains, AT) == before | ({} if reason is None else {reason: before.get(reason, 0) + 1})
+    if reason is not None:
         row = np.flatnonzero(desk.chains.surface("SPY", TODAY.date, AT).rows == ROW[symbol])
         found = desk.chains.select(ask_for(abs_delta_low=0.4, abs_delta_high=0.6), AT)
         assert row.size == 1
@@ -241,9 +248,11 @@ def test_why_a_quote_cannot_be_used(desk, bid, ask, state):
 
 def test_age_and_absence_of_quotes(desk):
     symbol = occ(TODAY.date, "C", 600)
-    assert desk.chains.quote_state(symbol, AT + 10 * NS, 10) is QuoteState.USABLE
-    assert desk.chains.quote_state(symbol, AT + 10 * NS + 1, 10) is QuoteState.STALE
-    assert Desk().feed(LISTING).chains.quote_state(symbol, AT, 10) is QuoteState.NO_QUOTE
+    assert "stale" not in left_out(desk.chains, AT + 10 * NS)
+    assert desk.chains.usable("SPY", TODAY.date, AT + 10 * NS + 1, 10).reason == "fresh_option_quotes"
+    bare = Desk().feed(LISTING, spot_quote())
+    assert left_out(bare.chains, AT)["no_quote"] == 2 * len(STRIKES)
+    assert bare.chains.option_quote(symbol) is None
 
 
 def test_choice_is_nearest_to_the_middle_of_the_band_in_the_nearest_expiry(desk):
@@ -398,7 +407,7 @@ def test_a_stamp_from_the_future_does_not_freeze_spot_or_keep_a_quote_fresh():
     symbol = occ(TODAY.date, "C", 600)
     desk.feed(quotes({symbol: (1.0, 1.1)}, quoted_ns=AT + 3600 * NS))
     assert desk.chains.option_quote(symbol).quoted_ns == AT + NS
-    assert desk.chains.quote_state(symbol, AT + 12 * NS, 10) is QuoteState.STALE
+    assert left_out(desk.chains, AT + 12 * NS)["stale"] == 1
 
 
 def test_adjusted_contracts_are_counted_and_join_no_expiry():

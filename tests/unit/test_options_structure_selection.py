@@ -4,8 +4,9 @@ import msgspec
 import pytest
 
 from oracle.core.marketdata import ChainListed
-from oracle.core.ports import LegWanted, NotSelected, SelectedStructure, StructureRequest
+from oracle.core.ports import NotSelected
 from oracle.core.sessions import NS
+from oracle.core.structurechoice import LegWanted, SelectedStructure, StructureRequest
 from oracle.core.vocabulary import Side
 from oracle.options.structure_selection import net_mid, net_spread
 from tests.unit.test_options_chain import (

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from oracle.cli.control import NoDaemonError
+from oracle.cli.preflight import _show
 from oracle.cli.root import app
 from oracle.core.control import Evaluate
 from oracle.core.marketdata import FeedChanged
@@ -55,9 +56,9 @@ def test_everything_holds_and_the_structure_fits() -> None:
     (need,) = found.needs
     assert (need.strategy, need.symbol, need.structure, need.net_mid_usd) == ("breakout", "SPY", NAME, "-1.00")
     # Twice a credit of 1.00 is 200: at 2 % of equity 10,000; 404 at worst at 5 % 8,080.
-    assert (need.max_loss_usd, need.planned_loss_usd) == ("404.00", "200.000")
+    assert (need.max_loss_usd, need.planned_loss_usd) == ("404.00", "200.00")
     assert (need.equity_needed_usd, need.needed_by) == ("10000.00", "trade_loss")
-    assert need.break_evens == ("584.0400", "615.9600")
+    assert need.break_evens == ("584.04", "615.96")
     assert (need.fits, need.contracts_now, need.why) == (True, 10, "")
     assert {check.name for check in found.checks} >= {
         "options level",
@@ -93,7 +94,7 @@ def test_looking_changes_nothing_and_asks_without_the_entry_conditions() -> None
         ({"options_level": 2}, "options level", "2"),
         ({"options_level": None}, "options level", "unknown"),
         ({"options_buying_power_usd": None}, "buying power", "unknown USD"),
-        ({"options_buying_power_usd": Decimal(0)}, "buying power", "0 USD"),
+        ({"options_buying_power_usd": Decimal(0)}, "buying power", "0.00 USD"),
         ({"trading_blocked": True}, "account", "blocked"),
         ({"trading_blocked": None}, "account", "unknown"),
     ],
@@ -138,6 +139,37 @@ def test_a_structure_that_cannot_be_named_says_why() -> None:
     verdict = {"symbol": "SPY", "verdict": "no_data", "reason": "fresh_chain", "facts": {}}
     need = report({"breakout": (True, "", {"verdicts": [verdict]})}).needs[0]
     assert (need.structure, need.fits, need.why) == (None, None, "no data: fresh chain")
+
+
+def test_a_structure_without_quotes_is_named_as_not_checked_beside_a_go() -> None:
+    found = asked(StructureHouse())
+    quiet = {"symbol": "QQQ", "verdict": "no_data", "reason": "fresh_option_quotes", "facts": {}}
+    other = {**found.facts, "verdicts": [quiet]}
+    both = report({"breakout": (True, "", found.facts), "iron_condor": (True, "", other)})
+    assert (both.go, both.not_checked) == (True, ("iron_condor QQQ: no data: fresh option quotes",))
+    need = both.needs[1]
+    assert (need.checked, need.fits) == (False, None)
+    assert "until its entry window ends" in need.priced_when
+    alone = report({"iron_condor": (True, "", other)})
+    assert (alone.go, len(alone.not_checked)) == (False, 1)
+
+
+def test_what_is_not_checked_is_printed_with_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    found = asked(StructureHouse())
+    quiet = {"symbol": "QQQ", "verdict": "no_data", "reason": "fresh_option_quotes", "facts": {}}
+    _show(report({"breakout": (True, "", {**found.facts, "verdicts": [*found.facts["verdicts"], quiet]})}))
+    told = capsys.readouterr().out
+    assert "breakout QQQ: could not be priced now (no data: fresh option quotes); its options are quoted" in told
+    assert told.endswith("go, with 1 not checked:\n  not checked: breakout QQQ: no data: fresh option quotes\n")
+
+
+def test_amounts_are_told_to_the_cent_and_never_in_our_favour() -> None:
+    found = asked(StructureHouse())
+    (verdict,) = found.facts["verdicts"]
+    figures = {"net_mid_usd": "778.4000", "max_loss_usd": "404.001", "equity_needed_usd": "9000.0001"}
+    other = {**verdict, "prospects": {**verdict["prospects"], **figures}}
+    (need,) = report({"breakout": (True, "", {**found.facts, "verdicts": [other]})}).needs
+    assert (need.net_mid_usd, need.max_loss_usd, need.equity_needed_usd) == ("778.40", "404.01", "9000.01")
 
 
 def test_without_a_daemon_there_are_no_figures(tmp_path: Path) -> None:

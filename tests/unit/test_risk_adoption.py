@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from oracle.core.control import AdoptPosition, Flatten
+from oracle.core.foreign import Foreign
 from oracle.core.ledger import Ledger
 from oracle.core.marketdata import FeedChanged
 from oracle.core.message import Message
@@ -28,7 +29,6 @@ from oracle.core.messages import (
 )
 from oracle.core.reports import BrokerPosition, ExecutionReported
 from oracle.core.vocabulary import Feed, FeedState, Purpose, Side
-from oracle.risk.foreign import Foreign
 from oracle.risk.gate import Gate
 from oracle.risk.stored import Stored
 from tests.unit.builders import (

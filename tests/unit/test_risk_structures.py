@@ -19,6 +19,7 @@ from tests.unit.structures_house import (
     LONG_CALL,
     LONG_PUT,
     NAME,
+    NAMED,
     QUOTES,
     SHORT_CALL,
     SHORT_PUT,
@@ -118,7 +119,9 @@ def test_what_one_order_must_not_be_is_refused(legs: Any, rule: str, observed: s
 @pytest.mark.parametrize(
     ("quotes", "rule", "observed"),
     [
-        ({LONG_PUT: (None, 0.02)}, "two_sided", f"{LONG_PUT} bid none, ask 0.02 USD"),
+        ({LONG_PUT: (None, 0.11)}, "two_sided", f"{LONG_PUT} bid none, ask 0.11 USD"),
+        ({LONG_PUT: (None, 0.0)}, "two_sided", f"{LONG_PUT} bid none, ask 0 USD"),
+        ({SHORT_PUT: (None, 0.02)}, "two_sided", f"{SHORT_PUT} bid none, ask 0.02 USD"),
         ({SHORT_CALL: (0.0, 0.02)}, "two_sided", f"{SHORT_CALL} bid 0 USD, ask 0.02 USD"),
         ({SHORT_CALL: (0.80, 0.71)}, "two_sided", f"{SHORT_CALL} bid 0.8 USD, ask 0.71 USD"),
         ({SHORT_CALL: (0.40, 1.00)}, "spread", "0.66 USD on mids of 1.80 USD"),
@@ -137,6 +140,24 @@ def test_prices_that_say_nothing_are_refused(quotes: Any, rule: str, observed: s
     house = StructureHouse()
     house.requote(**quotes)
     assert refusals(house, condor())[rule] == observed
+
+
+@pytest.mark.parametrize("bid", [None, 0.0])
+def test_a_wing_that_is_offered_at_next_to_nothing_needs_no_bid(bid: float | None) -> None:
+    """It is bought at its offer and counts nothing when sold; its delta is only bounded, so the larger net counts."""
+    house = StructureHouse()
+    house.requote(**{LONG_CALL: (bid, 0.04)})
+    del house.chains.deltas[LONG_CALL]
+    legs = tuple(
+        leg(symbol, side, *(QUOTES[symbol] if symbol != LONG_CALL else (0.0, 0.04))) for symbol, side in NAMED.items()
+    )
+    out = house.tell(condor(legs=legs))
+    approved = one(IntentApproved, out)
+    order = one(SubmitOrder, out)
+    assert approved.contracts > 0
+    # Touch: 0.69 + 0.69 received, 0.21 + 0.04 paid.
+    assert order.worst_price_usd == Decimal("-1.13")
+    assert order.worst_case_usd == (500 - 113) * order.contracts
 
 
 def test_the_oldest_leg_gives_the_age_and_a_leg_without_a_quote_is_unknown() -> None:

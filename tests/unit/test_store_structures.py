@@ -173,7 +173,38 @@ async def test_positions_and_trades_are_what_the_ledger_says(tmp_path: Path) -> 
     assert (held["mark_usd"], held["marked_ns"]) == (None, T0 + 30)
     assert [leg["mark_usd"] for leg in held["legs"]] == [marks[leg["symbol"]] for leg in held["legs"]]
     assert (order["filled"], order["filled_legs"][C610], len(order["legs"])) == (2, 2, 4)
-    assert (trade["max_gain_usd"], trade["break_evens"]) == (D("95.00"), [D("589.05"), D("610.95")])
+    # Two units at the real credit of 1.00; the order could have taken 0.95.
+    assert (trade["max_loss_usd"], trade["max_gain_usd"], trade["worst_case_usd"]) == (D(800), D(200), D(810))
+    assert trade["break_evens"] == [D(589), D(611)]
+    assert (trade["contracts"], trade["entry_price_usd"], trade["exit_price_usd"]) == (2, D("-1.00"), None)
+    legs = {leg["symbol"]: leg for leg in trade["legs"]}
+    assert sum(leg["cash_usd"] for leg in legs.values()) == view.cash_usd
+    assert (legs["SPY"]["side"], legs["SPY"]["contracts"], legs["SPY"]["entry_price_usd"]) == ("buy", 200, D(590))
+    assert (legs[C610]["settled"], legs[C610]["exited"], legs[C610]["exit_price_usd"]) == (2, 2, D(0))
+    assert legs[P585] == {
+        "symbol": P585, "side": "buy", "contracts": 2, "entry_price_usd": D("0.70"), "exited": 0,
+        "exit_price_usd": None, "settled": 0, "cash_usd": D(-140),
+    }  # fmt: skip
+
+
+async def test_the_result_of_a_trade_can_be_checked_from_its_legs(tmp_path: Path) -> None:
+    leave = command("tok-20260120-ic-000002", purpose=Purpose.STOP, side=Side.SELL, exit_plan=None)
+    over = OrderClosed(ORDER, ORDER, Purpose.ENTRY, 2, 2, "filled")
+    out = {C610: "2.00", C615: "1.00", P585: "0.10", P590: "0.20"}
+    await (await committed(tmp_path, *told(*opening(), over, leave, *fills(leave, 2, out)))).close()
+    with read.reading(tmp_path) as db:
+        (trade,), (sold, bought) = read.trades(db), read.orders(db)
+    for leg in trade["legs"]:
+        symbol = leg["symbol"]
+        assert (leg["contracts"], leg["exited"], leg["settled"]) == (2, 2, 0)
+        assert (leg["entry_price_usd"], leg["exit_price_usd"]) == (D(PRICES[symbol]), D(out[symbol]))
+    assert {leg["symbol"]: leg["side"] for leg in trade["legs"]} == {
+        C610: "sell", C615: "buy", P585: "buy", P590: "sell",
+    }  # fmt: skip
+    assert sum(leg["cash_usd"] for leg in trade["legs"]) == trade["gross_pnl_usd"] == D(-20)
+    assert [leg["symbol"] for leg in trade["intent_legs"]] == [leg.symbol for leg in legs_of(NAME)]
+    assert {leg["symbol"]: leg["side"] for leg in bought["legs"]}[C610] == "sell"
+    assert {leg["symbol"]: leg["side"] for leg in sold["legs"]}[C610] == "buy"
 
 
 async def test_a_whole_structure_is_marked_at_its_net_price(tmp_path: Path) -> None:
