@@ -4,7 +4,6 @@ Inputs: the sessions and their paths, plants. Outputs: the chain and the book of
 what is remembered is only ever a copy of what would be made again.
 """
 
-import datetime as dt
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 
 from oracle.core.sessions import SessionTable
 from oracle.sim.days import Days
-from oracle.sim.listed import LONGEST_DAYS, Chain, expiries, make_chain, not_listed, strikes_around
+from oracle.sim.listed import Chain, expiries, make_chain, not_listed, strikes_around
 from oracle.sim.noise import Ints
 from oracle.sim.option_history import OptionHistory
 from oracle.sim.pathgen import SPECS, minutes_in
@@ -94,12 +93,12 @@ class Chains:
         return self._history.bars(symbols, timeframe, start_ns, end_ns, now_ns)
 
     def closes(self, underlying: str, i: int) -> list[float]:
-        """The closes on which the strikes of session i are centred, the newest last."""
-        days = self._days
-        date = dt.date.fromisoformat(days.sessions[i].date)
-        oldest = (date - dt.timedelta(days=LONGEST_DAYS)).isoformat()
-        recent = [j for j in days.traded if j < i and days.sessions[j].date >= oldest]
-        return [days.close_before(underlying, j) for j in (*recent, i)]
+        """The closes on which the strikes of session i are centred, the newest last.
+
+        They are those of every session traded so far: a window of them would unlist contracts that are still held.
+        """
+        traded = [j for j in self._days.traded if j < i]
+        return [self._days.close_before(underlying, j) for j in (*traded, i)]
 
     def _check_listed(self, plant: OptionPlant) -> None:
         """Refuse at the start what would fail when its session lists its chain; what is left open is always listed."""

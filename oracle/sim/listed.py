@@ -1,6 +1,6 @@
 """Which contracts a synthetic underlying lists on a date, with open interest and the previous closing price.
 
-Inputs: session table, closes before each recent session (strike grids stay centred on every one of them, so a contract
+Inputs: session table, closes before each session so far (strike grids stay centred on every one of them, so a contract
 once listed stays listed until it expires). Outputs: ``Chain``, contracts sorted by symbol, as columns and as listings.
 Invariant: a pure function of (seed, underlying, date, closes).
 """
@@ -86,7 +86,7 @@ def make_chain(
         spec: the underlying.
         table: sessions, for expiries and for the date of the open interest.
         session: the session on which the chain is listed.
-        closes: closes before each traded session of the last 60 days; the last is the one before ``session``.
+        closes: closes before each session traded so far; the last is the one before ``session``.
         log_vol: log volatility state at that close, for closing prices.
         planted: open interest to plant, of this underlying and session.
 

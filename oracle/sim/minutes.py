@@ -27,7 +27,6 @@ from oracle.sim.source import Listing, MarketStep, Print, SourceBar, Touch
 BEFORE_OPEN_NS = 5 * MINUTE_NS
 MIDNIGHT_NS = 570 * MINUTE_NS
 _DAYS_KEPT = 4
-_CENTRES = 40  # sessions whose strikes stay listed, as the generator lists them for 60 days
 
 
 class MinuteMarket:
@@ -308,8 +307,7 @@ class MinuteMarket:
     def _centres(self, symbol: str, session: Session) -> list[float]:
         """Closes before each session traded so far, on which strikes are centred, so that none is unlisted."""
         end = bisect_right(self._sessions, session.date, key=lambda s: s.date)
-        recent = self._sessions[max(0, end - _CENTRES) : end]
-        closes = [(self._closes_before(symbol, s) or [0.0])[-1] for s in recent]
+        closes = [(self._closes_before(symbol, s) or [0.0])[-1] for s in self._sessions[:end]]
         return [close for close in closes if close > 0]
 
     def _closes_before(self, symbol: str, session: Session) -> list[float]:
