@@ -148,7 +148,6 @@ async def run_backtest(
     table = calendar_of(what.first, what.last)
     market = _generated(what, table, strategies) if what.data is None else _recorded(what, what.data, table, strategies)
     source = market.source
-    labels = ("backtest", *source.labels, *((f"looked at every {what.step_s} s",) if what.step_s > 1 else ()))
     require_free(state)
     if on_plan is not None:
         on_plan(len(source.sessions))
@@ -179,7 +178,7 @@ async def run_backtest(
         metrics_file.write_bytes(observer.text())
         result = Result(
             tally, journal.inputs_sha256, journal.decisions_sha256, store.path, journal.path, metrics_file,
-            source.declared, labels,
+            source.declared, _labels(what, source),
         )  # fmt: skip
         return Outcome(result, market.lacking(), market.is_modelled())
 
@@ -269,6 +268,11 @@ def _generated(what: Backtest, table: SessionTable, strategies: Sequence[Strateg
     planted = read_option_plants(what.plants, dates)
     market = GeneratedMarket(what.seed, table, dates, momentum_plants(what.seed, table, dates), option_plants=planted)
     return _Market(market, "simulated")
+
+
+def _labels(what: Backtest, source: MarketSource) -> tuple[str, ...]:
+    """What a reader must know of the run; what had to be modelled is known only at its end."""
+    return ("backtest", *source.labels, *((f"looked at every {what.step_s} s",) if what.step_s > 1 else ()))
 
 
 def _observer(config: Config, strategies: Sequence[Strategy]) -> Observer:

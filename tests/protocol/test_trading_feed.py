@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import WSMsgType, web
 
-from oracle.core.reports import ExecutionReported, OrderReported
+from oracle.core.reports import ExecutionReported, OrderReported, StructureExecuted
 from oracle.core.vocabulary import BrokerEvent, Feed, FeedState
 from tests.protocol.edge_fixtures import Edge, edge_at, running, serving
 from tests.protocol.test_feeds import LIFE, settle
@@ -67,7 +67,9 @@ async def test_updates_come_as_reports_and_executions(binary: bool) -> None:
         await double.update(MLEG)
         await double.update({**FILL, "event": "brand_new"})
         await edge.heard.until(lambda: len(edge.heard.of(OrderReported)) == 3)
-        assert [e.execution_id for e in edge.heard.of(ExecutionReported)] == ["exec-1", "x-a", "x-b"]
+        assert [e.execution_id for e in edge.heard.of(ExecutionReported)] == ["exec-1"]
+        (together,) = edge.heard.of(StructureExecuted)
+        assert [leg.execution_id for leg in together.legs] == ["x-a", "x-b"]
         assert edge.heard.of(OrderReported)[-1].event is BrokerEvent.UNKNOWN_EVENT
         assert edge.trading.received == 3
 
