@@ -182,9 +182,16 @@ class TradeView(msgspec.Struct, frozen=True):
     @property
     def is_whole(self) -> bool:
         """Whether exactly ``contracts_open`` whole units are held, no leg more or less."""
+        return not self.beyond
+
+    @property
+    def beyond(self) -> tuple[LegView, ...]:
+        """What the legs hold more (or, below zero, less) than ``contracts_open`` whole units; sorted by symbol."""
+        rest = {leg.symbol: leg.qty for leg in self.legs}
         sign = self.side.sign * self.contracts_open
-        whole = {leg.symbol: sign * leg.signed for leg in legs_of(self.symbol) if sign != 0}
-        return {leg.symbol: leg.qty for leg in self.legs} == whole
+        for leg in legs_of(self.symbol) if sign != 0 else ():
+            rest[leg.symbol] = rest.get(leg.symbol, 0) - sign * leg.signed
+        return tuple(LegView(symbol, qty) for symbol, qty in sorted(rest.items()) if qty != 0)
 
 
 class StrategyCaps(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ from oracle.core.structures import is_structure, legs_of, reduced
 from oracle.core.vocabulary import Purpose, Side
 from oracle.risk.priced import Sides, money, net_sides
 from oracle.risk.triggers import Trigger
-from oracle.risk.worth import has_bid, held_of
+from oracle.risk.worth import has_bid, has_units, held_of, units_of
 
 ORPHAN: Final = "orphan_leg"
 LEFT_OUT: Final = "left_out_leg"
@@ -38,10 +38,12 @@ def is_whole(trade: TradeView) -> bool:
 def closing(trade: TradeView, context: Context, units: int) -> Closing | None:
     """Say how to close a trade now, or None when nothing of it can be sent.
 
+    Longs beyond whole units wait until the units are gone: both in one order would have a ratio that nobody quotes.
+
     Args:
         units: how many units, of a trade that is whole; of any other all that it holds is closed.
     """
-    held = held_of(trade)
+    held = units_of(trade) if has_units(trade) else held_of(trade)
     options = [leg for leg in held if is_option(leg.symbol) and not is_gone(leg.symbol, context)]
     if is_whole(trade) and (not is_structure(trade.symbol) or units < trade.contracts_open):
         return Closing(trade.symbol, trade.side.opposite, units) if options and units > 0 else None
@@ -98,6 +100,8 @@ def judge_remains(trade: TradeView, leaving: bool, is_worked: bool, context: Con
     if is_worked or is_whole(trade) or all(is_gone(leg.symbol, context) for leg in trade.legs):
         return None
     held = ", ".join(f"{leg.qty:+d} {leg.symbol}" for leg in trade.legs)
+    if leaving and has_units(trade):
+        return None  # an exit left the longs out and filled in part: the plan goes on for the units that are left
     if leaving and all(is_option(leg.symbol) and leg.qty > 0 for leg in trade.legs):
         return Trigger(Purpose.FORCED, LEFT_OUT, f"{held} left", "closed when there is a bid")
     return Trigger(Purpose.FORCED, ORPHAN, f"{held} held of {trade.symbol}", "whole units only")

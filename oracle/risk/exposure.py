@@ -19,7 +19,7 @@ from oracle.core.structures import OrderLeg, is_structure, legs_of, payoff, redu
 from oracle.risk.book import OrderBook
 from oracle.risk.limits import LadderSettings, RiskLimits
 from oracle.risk.priced import is_bare_wing
-from oracle.risk.worth import held_of, worth_of
+from oracle.risk.worth import has_units, held_of, worth_of
 
 
 class House(msgspec.Struct, frozen=True):
@@ -184,7 +184,7 @@ def committed(context: Context, limits: RiskLimits, book: OrderBook, at_breakeve
     for trade in context.ledger.open_trades():
         held = held_of(trade)
         losing: Decimal | None
-        if not is_structure(trade.symbol) or trade.is_whole:
+        if not is_structure(trade.symbol) or has_units(trade):
             mark = worth_of(trade, context, limits.max_option_quote_age_s).fresh_mid_usd
             losing, gained = remaining_planned_usd(trade, mark, trade.trade_id in at_breakeven)
             giveback += gained

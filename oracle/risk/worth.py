@@ -1,7 +1,8 @@
 """What one unit of an open trade is worth now, for its stop and for its gains. Pure reads.
 
 Inputs: a trade's view, its legs' quotes. Output: a ``Worth``. Invariants: a price that is missing is not another price;
-a bound is used only in the direction in which it cannot trigger too early; a trade that is not whole has no price.
+a bound is used only in the direction in which it cannot trigger too early; a trade without whole units, or with a short
+beyond them, has no price.
 """
 
 from decimal import Decimal
@@ -9,6 +10,7 @@ from decimal import Decimal
 import msgspec
 
 from oracle.core.equity import NEARLY_NOTHING_USD
+from oracle.core.instruments import is_option
 from oracle.core.money import ZERO, price_from_float
 from oracle.core.ports import Context, LegView, OptionQuote, TradeView
 from oracle.core.sessions import NS
@@ -33,10 +35,18 @@ UNKNOWN_WORTH = Worth(None, None, sellable=False)
 
 def held_of(trade: TradeView) -> tuple[LegView, ...]:
     """What a trade really holds, sorted by symbol."""
-    if trade.legs or trade.contracts_open <= 0:
-        return trade.legs
+    return trade.legs if trade.legs or trade.contracts_open <= 0 else units_of(trade)
+
+
+def units_of(trade: TradeView) -> tuple[LegView, ...]:
+    """The legs of a trade's whole units, sorted by symbol."""
     sign = trade.side.sign * trade.contracts_open
     return tuple(LegView(leg.symbol, sign * leg.signed) for leg in legs_of(trade.symbol))
+
+
+def has_units(trade: TradeView) -> bool:
+    """Whether a structure holds whole units, and beyond them nothing but longs, which no short depends on."""
+    return trade.contracts_open > 0 and all(is_option(leg.symbol) and leg.qty > 0 for leg in trade.beyond)
 
 
 def worth_of(trade: TradeView, context: Context, max_age_s: Decimal) -> Worth:
@@ -50,7 +60,7 @@ def worth_of(trade: TradeView, context: Context, max_age_s: Decimal) -> Worth:
         quote = context.chains.option_quote(trade.symbol)
         fresh = quote is not None and context.at_ns - seen_ns(quote) <= max_age_ns
         return worth_of_contract(quote, fresh)
-    if not trade.is_whole:
+    if not has_units(trade):
         return UNKNOWN_WORTH
     mark: Decimal | None = ZERO
     mid: Decimal | None = ZERO

@@ -228,6 +228,53 @@ def test_a_wing_without_a_bid_is_left_out_and_sold_when_somebody_bids() -> None:
     assert (closed.trade_id, closed.exit_rule) == (entry.trade_id, "target")
 
 
+def test_a_wing_left_out_of_a_target_that_fills_in_part_is_no_orphan() -> None:
+    """Whole units with more wings than they need: the plan goes on for the units, and the wings wait for a bid."""
+    house = StructureHouse()
+    entry = house.entered()
+    gone = {SHORT_PUT: (0.19, 0.21), SHORT_CALL: (0.19, 0.21), LONG_CALL: NO_WING}
+    order = one(SubmitOrder, house.requote(**gone))
+    house.done(order, units=3, end="canceled: not filled in time")
+    left = entry.contracts - 3
+    # Its target is met as before, and is one of the units that are left.
+    house.wait(5)
+    again = one(SubmitOrder, house.requote(**gone))
+    assert (again.purpose, again.symbol, again.contracts) == (Purpose.TARGET, order.symbol, left)
+    assert again.order_type is OrderType.LIMIT
+    house.done(again, units=0, end="canceled: not filled in time")
+    # Its stop is met too, and takes whole units; what is beyond them goes when they are gone.
+    house.wait(5)
+    stop = one(SubmitOrder, house.requote(**{SHORT_CALL: (2.69, 2.71)}))
+    assert (stop.purpose, stop.symbol, stop.contracts) == (Purpose.STOP, NAME, left)
+    house.done(stop)
+    last = one(SubmitOrder, house.wait(5))
+    assert (last.symbol, last.side, last.contracts) == (LONG_CALL, Side.SELL, 3)
+    assert one(TradeClosed, house.done(last)).exit_rule == "stop"
+    assert {t.rule for t in of(ExitTriggered, house.all)} == {"target", "stop"}
+
+
+def test_a_wing_beyond_whole_units_before_any_exit_is_an_orphan() -> None:
+    """A torn entry: nothing has left the wing out, so it does not belong to the trade."""
+    held = {LONG_PUT: 2, SHORT_PUT: -2, SHORT_CALL: -2, LONG_CALL: 3}
+    torn = msgspec.structs.replace(trade(legs=held), contracts_open=2)
+    context = StructureHouse().engine.context()
+    assert judge_remains(torn, leaving=True, is_worked=False, context=context) is None
+    found = judge_remains(torn, leaving=False, is_worked=False, context=context)
+    assert found is not None
+    assert found.rule == "orphan_leg"
+    assert closing(torn, context, 2) == Closing(NAME, Side.SELL, 2)
+
+
+def test_a_short_or_shares_beyond_whole_units_are_orphans_in_any_case() -> None:
+    context = StructureHouse().engine.context()
+    for beyond in ({SHORT_CALL: -3}, {"SPY": 100}):
+        held = {LONG_PUT: 2, SHORT_PUT: -2, SHORT_CALL: -2, LONG_CALL: 2, **beyond}
+        torn = msgspec.structs.replace(trade(legs=held), contracts_open=2)
+        found = judge_remains(torn, leaving=True, is_worked=False, context=context)
+        assert found is not None
+        assert found.rule == "orphan_leg"
+
+
 def test_a_wing_that_nobody_buys_expires_with_its_trade() -> None:
     house = StructureHouse()
     house.entered()
