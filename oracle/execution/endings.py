@@ -17,7 +17,7 @@ from oracle.core.instruments import CONTRACT_MULTIPLIER, OptionContract, is_opti
 from oracle.core.messages import PositionSettled
 from oracle.core.money import CENT, ZERO
 from oracle.core.ports import Context
-from oracle.core.reports import ExecutionReported
+from oracle.core.reports import BrokerOrder, ExecutionReported
 from oracle.core.sessions import MINUTE_NS, SessionTable
 from oracle.core.vocabulary import Ending
 
@@ -202,7 +202,8 @@ def sold_out(
     foreign: list[ExecutionReported] = []
     taken: dict[tuple[str, str], int] = {}
     for execution in executions:
-        shares = _shared(execution, context, taken) if _is_late(execution, context.table) else []
+        late = _is_late(execution.symbol, execution.at_ns, context.table)
+        shares = _shared(execution, context, taken) if late else []
         if not shares:
             foreign.append(execution)
         for number, (trade_id, contracts) in enumerate(shares, 1):
@@ -227,11 +228,19 @@ def sold_out(
     return rows, foreign
 
 
-def _is_late(execution: ExecutionReported, table: SessionTable) -> bool:
-    if not is_option(execution.symbol):
+def is_sell_out(order: BrokerOrder, context: Context) -> bool:
+    """Whether another's order can be the broker's sell-out: it reduces what we hold and what expires in the hour."""
+    if order.side is None or not _is_late(order.symbol, context.at_ns, context.table):
         return False
-    end_ns = table.expiry_ns(parse_occ(execution.symbol).expiry)
-    return end_ns is not None and end_ns - SELL_OUT_NS <= execution.at_ns <= end_ns
+    held = sum(contracts for _, contracts in holders(context, order.symbol, -order.side.sign))
+    return order.qty - order.filled_qty <= held
+
+
+def _is_late(symbol: str, at_ns: int, table: SessionTable) -> bool:
+    if not is_option(symbol):
+        return False
+    end_ns = table.expiry_ns(parse_occ(symbol).expiry)
+    return end_ns is not None and end_ns - SELL_OUT_NS <= at_ns <= end_ns
 
 
 def _shared(

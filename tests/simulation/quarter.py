@@ -26,6 +26,8 @@ from oracle.markets import DEFAULT_DATE, table_around
 STRATEGIES = ("iron_condor", "iv_mean_reversion", "momentum_scalping", "opening_range_breakout")
 # What a broker may do to options of its own accord; names are the exchange's settings.
 EARLY_ENDS = "behaviour={early_assignment=0.25,pin_risk_sell_out=0.5,activities_next_day=true}"
+# Condors are held until they expire, or the broker could end none: every plan of ours leaves well before.
+HELD = {"flat_at": "16:00", "short_delta_stop": "0.95", "stop_fraction": "10", "target_fraction": "0.95"}
 # Days of higher implied volatility, on which premium is worth selling; they halve every few sessions.
 SHOCKS = ((4, "SPY"), (6, "QQQ"), (5, "IWM"), (24, "QQQ"), (25, "SPY"), (26, "IWM"), (44, "SPY"), (45, "QQQ"))
 # Exits are judged every few seconds instead of each: over sockets, and in the other tests, it is each.
@@ -101,9 +103,9 @@ def _problems(db: sqlite3.Connection, returned: int) -> list[str]:
 def _not_closed(db: sqlite3.Connection) -> list[str]:
     """Contracts that were neither closed nor settled, and shares that did not go again."""
     bought = "sum(CASE side WHEN 'buy' THEN contracts ELSE -contracts END)"
-    held = Counter(dict(db.execute(f"SELECT symbol, {bought} FROM fills GROUP BY symbol")))
-    left = Counter({symbol: abs(n) for symbol, n in held.items() if is_option(symbol)})
-    shares = Counter({symbol: n for symbol, n in held.items() if not is_option(symbol)})
+    traded = Counter(dict(db.execute(f"SELECT symbol, {bought} FROM fills GROUP BY symbol")))
+    left = Counter({symbol: abs(n) for symbol, n in traded.items() if is_option(symbol)})
+    shares = Counter({symbol: n for symbol, n in traded.items() if not is_option(symbol)})
     rows = db.execute("SELECT symbol, contracts, shares_symbol, shares FROM position_settlements")
     for symbol, contracts, shares_symbol, delivered in rows:
         left[symbol] -= contracts
@@ -130,6 +132,11 @@ def run(name: str, arguments: Sequence[str], state: Path) -> Judged:
 def chosen(strategies: Sequence[str] = STRATEGIES) -> list[str]:
     """The arguments of a backtest that choose strategies."""
     return [word for name in strategies for word in ("--strategy", name)]
+
+
+def held() -> list[str]:
+    """The arguments that hold condors until they expire."""
+    return [word for name, value in HELD.items() for word in ("--set", f"strategies.iron_condor.{name}={value}")]
 
 
 def dates(sessions: int) -> tuple[str, str]:
@@ -160,7 +167,7 @@ def quarter(sessions: int, sockets: int, seed: int, folder: Path, at_once: int) 
     if sessions:
         plain = [*base, *chosen(), *plants(sessions)]
         runs.append(("in process", plain, folder / "plain"))
-        runs.append(("with early ends", [*plain, "--exchange", EARLY_ENDS], folder / "early"))
+        runs.append(("with early ends", [*plain, *held(), "--exchange", EARLY_ENDS], folder / "early"))
     if sockets:
         names = [word for name in STRATEGIES for word in ("--set", f"strategies.{name}={{}}")]
         arguments = ["demo", "--sessions", str(sockets), "--seed", str(seed), "--momentum", *plants(sockets), *names]

@@ -3,6 +3,7 @@
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from oracle.core.messages import (
@@ -22,7 +23,7 @@ from oracle.execution.endings import SELL_OUT_NS, Gone, delivered
 from oracle.execution.reconcile import MOVED_FIX
 from oracle.execution.settlements import CLOSING_PRICE_NS
 from tests.unit.books import CLOSE_NS, Bookkeeping, activity, executed
-from tests.unit.builders import FEE, TABLE, entry_order, execution, of, one
+from tests.unit.builders import FEE, TABLE, broker_order, entry_order, execution, of, one
 
 CONDOR = "SPY:-260105C605+260105C610+260105P585-260105P590"
 LATER = "SPY:-260109P590+260109P585"
@@ -260,6 +261,20 @@ def test_the_brokers_sale_in_the_last_hour_ends_a_leg_of_the_trade_and_is_no_for
         out = later.tell(later.report())
         assert (endings(out), agreed(out)) == ([], True)
         assert later.tell(fill) == []
+
+
+@pytest.mark.parametrize(
+    ("minutes", "side", "qty", "is_foreign"),
+    [(15, Side.SELL, 2, False), (90, Side.SELL, 2, True), (15, Side.BUY, 2, True), (15, Side.SELL, 3, True)],
+)
+def test_the_brokers_sale_that_still_works_is_no_foreign_order(
+    minutes: int, side: Side, qty: int, is_foreign: bool
+) -> None:
+    at_ns = CLOSE_NS - minutes * MINUTE_NS
+    books = held(until_ns=at_ns)
+    works = broker_order(SendOrder("theirs", C610, side, False, qty, None, True), "new")
+    out = books.tell(msgspec.structs.replace(books.report(), open_orders=(works,)))
+    assert ["order_foreign" in line for line in one(Reconciled, out).differences] == [True] * is_foreign
 
 
 def test_a_sale_that_only_the_account_tells_is_settled_in_that_turn() -> None:
