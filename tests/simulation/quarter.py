@@ -8,12 +8,14 @@ import argparse
 import json
 import os
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from oracle.core.instruments import is_option
+from oracle.core.sessions import MINUTE_NS
 from oracle.markets import DEFAULT_DATE, table_around
 
 STRATEGIES = ("iron_condor", "iv_mean_reversion", "momentum_scalping", "opening_range_breakout")
@@ -33,6 +36,8 @@ SHOCKS = ((4, "SPY"), (6, "QQQ"), (5, "IWM"), (24, "QQQ"), (25, "SPY"), (26, "IW
 # Exits are judged every few seconds instead of each: over sockets, and in the other tests, it is each.
 STEP_S = 5
 CASH_USD = 250_000
+# Over sockets an operator closes what is open this long before the last close: straddles are held for weeks.
+FLATTEN_BEFORE_NS = 60 * MINUTE_NS
 
 
 @dataclass
@@ -118,15 +123,40 @@ def _one(db: sqlite3.Connection, query: str) -> int:
     return int(db.execute(query).fetchone()[0])
 
 
-def run(name: str, arguments: Sequence[str], state: Path) -> Judged:
-    """Run one command of ours in a process of its own and judge what it leaves."""
+def run(name: str, arguments: Sequence[str], state: Path, flatten_ns: int | None = None) -> Judged:
+    """Run one command of ours in a process of its own and judge what it leaves.
+
+    Args:
+        flatten_ns: when in the market's time an operator closes what is open, as a backtest does when its data end.
+    """
     began = time.monotonic()
     command = [sys.executable, "-m", "oracle", *arguments, "--state", str(state), "--json"]
     with open(os.devnull, "wb") as quiet:
         child = os.posix_spawn(command[0], command, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, quiet.fileno(), 1)])
+        if flatten_ns is not None:
+            _flatten_at(state, flatten_ns, child)
         _, status, usage = os.wait4(child, 0)
     wall_s = time.monotonic() - began
     return judge(name, state, os.waitstatus_to_exitcode(status), round(wall_s, 1), round(usage.ru_maxrss / 1024, 1))
+
+
+def _flatten_at(state: Path, at_ns: int, child: int) -> None:
+    """Ask a running daemon, by its own command, to close everything once its market has come so far."""
+    database = state / "oracle.db"
+    while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        time.sleep(0.2)  # another process's progress: its database tells it
+        if not database.exists():
+            continue
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
+            if _has_equity(db) and (_one(db, "SELECT coalesce(max(at_ns), 0) FROM equity_snapshots")) >= at_ns:
+                ask = [sys.executable, "-m", "oracle", "flatten", "--why", "the last session", "--state", str(state)]
+                subprocess.run(ask, stdout=subprocess.DEVNULL, check=True)
+                return
+
+
+def _has_equity(db: sqlite3.Connection) -> bool:
+    """Whether the schema has been made."""
+    return _one(db, "SELECT count(*) FROM sqlite_schema WHERE name = 'equity_snapshots'") == 1
 
 
 def chosen(strategies: Sequence[str] = STRATEGIES) -> list[str]:
@@ -163,15 +193,16 @@ def quarter(sessions: int, sockets: int, seed: int, folder: Path, at_once: int) 
         "--cash",
         str(CASH_USD),
     ]
-    runs = []
+    runs: list[tuple[str, list[str], Path, int | None]] = []
     if sessions:
         plain = [*base, *chosen(), *plants(sessions)]
-        runs.append(("in process", plain, folder / "plain"))
-        runs.append(("with early ends", [*plain, *held(), "--exchange", EARLY_ENDS], folder / "early"))
+        runs.append(("in process", plain, folder / "plain", None))
+        runs.append(("with early ends", [*plain, *held(), "--exchange", EARLY_ENDS], folder / "early", None))
     if sockets:
         names = [word for name in STRATEGIES for word in ("--set", f"strategies.{name}={{}}")]
         arguments = ["demo", "--sessions", str(sockets), "--seed", str(seed), "--momentum", *plants(sockets), *names]
-        runs.append(("over sockets", arguments, folder / "sockets"))
+        session = next(s for s in table_around(DEFAULT_DATE, DEFAULT_DATE).sessions if s.date == dates(sockets)[1])
+        runs.append(("over sockets", arguments, folder / "sockets", session.close_ns - FLATTEN_BEFORE_NS))
     with ThreadPoolExecutor(at_once) as pool:
         return list(pool.map(lambda row: run(*row), runs))
 
