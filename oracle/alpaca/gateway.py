@@ -14,7 +14,7 @@ from oracle.alpaca import wire
 from oracle.alpaca.fields import MalformedError, decimal_of, decimal_or_none, mapping_of, rfc3339_text, text_of
 from oracle.alpaca.rejections import Rejections
 from oracle.alpaca.rest import Reply, RestClient, must
-from oracle.alpaca.translate import MLEG, fee_from, fill_from, order_from, settlement_from
+from oracle.alpaca.translate import MLEG, fee_from, fill_from, is_charge, order_from, settlement_from
 from oracle.core.errors import ProtocolError, RemoteError, TransientError
 from oracle.core.instruments import is_option
 from oracle.core.messages import LookUpOrder, ReadAccount, SendCancel, SendOrder
@@ -139,7 +139,7 @@ class Gateway:
         others: list[Mapping[str, Any]] = []
         for row in activities:
             word = text_of(row, "activity", "activity_type")
-            (fills if word == wire.FILL_ACTIVITY else fees if word in wire.CHARGE_ACTIVITIES else others).append(row)
+            (fills if word == wire.FILL_ACTIVITY else fees if is_charge(row) else others).append(row)
         executions = await self._executions(fills, since_ns)
         blocked = [figures.get(name) for name in ("trading_blocked", "account_blocked", "trade_suspended_by_user")]
         flags = [flag for flag in blocked if isinstance(flag, bool)]

@@ -300,6 +300,14 @@ def _leg(parent: Raw, order_id: object, symbol: object) -> Raw | None:
     return by_id or next((leg for leg in rows if symbol and leg.get("symbol") == symbol), None)
 
 
+def is_charge(raw: Raw) -> bool:
+    """Whether an activity belongs to what the account did or held. Interest that is paid to it does not."""
+    word = raw.get("activity_type")
+    if word == wire.INTEREST_ACTIVITY:
+        return decimal_of(raw, "fee", "net_amount") <= 0
+    return word in wire.CHARGE_ACTIVITIES
+
+
 def fee_from(raw: Raw) -> BrokerFee:
     """A fee, dividend, interest or tax. Its net amount is negative when it was charged; it names no order."""
     kind = "fee"

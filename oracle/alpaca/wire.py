@@ -27,13 +27,16 @@ ORDER_BY_CLIENT_ID_PATH = "/v2/orders:by_client_order_id"
 ACCOUNT_PATH = "/v2/account"
 POSITIONS_PATH = "/v2/positions"
 ACTIVITIES_PATH = "/v2/account/activities"
-FILL_ACTIVITY, FEE_ACTIVITY = "FILL", "FEE"
+FILL_ACTIVITY, FEE_ACTIVITY, INTEREST_ACTIVITY = "FILL", "FEE", "INT"
 OPTION_ACTIVITIES = ("OPASN", "OPCSH", "OPEXC", "OPEXP", "OPTRD")
 """Contracts that ended and the shares or the cash that they became."""
 CHARGE_ACTIVITIES = (
     FEE_ACTIVITY, "CFEE", "CIL", "DIV", "DIVCGL", "DIVCGS", "DIVNRA", "DIVROC", "DIVTXEX", "DIVWH", "INT", "PTC", "WH",
 )  # fmt: skip
-"""What the account is charged or paid for what it holds: fees, dividends, interest, taxes. Booked to the cent."""
+"""What the account is charged or paid for what it holds: fees, dividends, taxes, interest. Booked to the cent.
+
+Interest that is paid to the account is none: cash interest is no P&L, and is booked like a deposit.
+"""
 OTHER_ACTIVITIES = (
     "ACATC", "ACATS", "CSD", "CSW", "EXTRD", "FXTRD", "INTPNL", "JNLC", "JNLS", "MA", "MEM", "NC", "OCT", "REORG",
     "SPIN", "SPLIT", "SWP", "VOF",

@@ -15,6 +15,7 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 Instrument = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Fraction = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Clock = Annotated[str, msgspec.Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+Date = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")]
 
 
 class _Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="action"):
@@ -83,13 +84,30 @@ class Trade(_Ask, frozen=True, tag="trade"):
     contract: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 
 
+class Note(_Ask, frozen=True, tag="note"):
+    """Write something down with a session: the day's, or the one named by its ISO date."""
+
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
+    session: Date | None = None
+
+
+class Tighten(_Ask, frozen=True, tag="tighten"):
+    """Make a criterion of readiness stricter for one strategy, for good. Names and units: ``core/criteria.py``."""
+
+    strategy: Name
+    criterion: Name
+    value: float
+
+
 class Look(_Ask, frozen=True, tag="look"):
     """Show a view of the running daemon. It is answered beside the core and is no input: looking is not recorded."""
 
     view: Name
 
 
-Ask = Halt | Resume | Flatten | Switch | Reconcile | AdoptPosition | AdoptOrder | Evaluate | Trade | Look
+Ask = (
+    Halt | Resume | Flatten | Switch | Reconcile | AdoptPosition | AdoptOrder | Evaluate | Trade | Note | Tighten | Look
+)
 
 
 def action_of(ask: Ask) -> str:

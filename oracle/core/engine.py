@@ -259,7 +259,8 @@ class Engine:
             FeeCharged(fee.activity_id, fee.symbol, fee.amount_usd, fee.text, context.at_ns, in_opening_cash=True)
             for fee in report.fees
         )
-        return (LedgerSeeded(report.cash_usd, report.equity_usd, context.at_ns), *held)
+        seed = LedgerSeeded(report.cash_usd, report.equity_usd, context.at_ns, report.cash_activities)
+        return (seed, *held)
 
     def _on_feed(self, change: FeedChanged, _context: Context) -> Iterable[Message]:
         """A cut of the trading stream may have lost reports: only a comparison after it agrees again."""

@@ -1,9 +1,9 @@
 """The account's value from the ledger's cash and marks, with the day's start and the peak.
 
-Inputs: the seed, fills, settlements, quotes of what is held, trades, session edges, a cleared drawdown latch, its own
-timer. Output: EquityMarked. Asking changes nothing. What cannot be marked makes it unknown, and nothing may be entered.
-The day starts at the open's equity when every mark is fresh, else at the last known one (the evening's). A stale mark
-never raises the peak. Both survive restarts.
+Inputs: the seed, fills, settlements, transfers, quotes of what is held, trades, session edges, a cleared drawdown, its
+own timer. Output: EquityMarked. Asking changes nothing. What cannot be marked makes it unknown, and nothing may be
+entered. The day starts at the open's equity when every mark is fresh, else at the last known one (the evening's). A
+stale mark never raises the peak. A transfer of cash moves both by its amount. Both survive restarts.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -16,6 +16,7 @@ from oracle.core.marketdata import ChainQuotes, Quote
 from oracle.core.message import Message
 from oracle.core.messages import (
     DRAWDOWN_LATCH,
+    CashTransferred,
     EquityMarked,
     LatchChanged,
     LedgerSeeded,
@@ -164,7 +165,11 @@ class EquityKeeper:
         self._marking = False
 
     def restore(
-        self, marks: Sequence[EquityMarked], seed: LedgerSeeded | None = None, latches: Sequence[LatchChanged] = ()
+        self,
+        marks: Sequence[EquityMarked],
+        seed: LedgerSeeded | None = None,
+        latches: Sequence[LatchChanged] = (),
+        unmarked: Iterable[CashTransferred] = (),
     ) -> None:
         """Take peak and day start from the last mark that was stored, or from the seed when there is none.
 
@@ -172,6 +177,7 @@ class EquityKeeper:
             marks: the newest of each kind, in order.
             seed: the opening cash.
             latches: the newest change of each; a cleared drawdown that no rebase has followed is rebased yet.
+            unmarked: transfers that were booked after the last mark, because equity was unknown.
         """
         rebased_ns = max((mark.at_ns for mark in marks if mark.kind == REBASE), default=-1)
         for change in latches:
@@ -185,6 +191,8 @@ class EquityKeeper:
             self._last_known = last.equity_usd
         elif seed is not None:
             self._day_start = self._peak = self._last_known = seed.equity_usd
+        for moved in unmarked:
+            self._shift(moved.amount_usd)
 
     def begin(self, table: SessionTable, at_ns: int) -> None:
         """Learn which session's results are the day's, at a start between sessions or within one."""
@@ -199,6 +207,7 @@ class EquityKeeper:
             (SessionClosed, self.on_close),
             (OrderFilled, self.on_filled),
             (PositionSettled, self.on_settled),
+            (CashTransferred, self.on_transferred),
             (TradeClosed, self.on_trade_closed),
             (LatchChanged, self.on_latch),
             (TimerFired, self.on_timer),
@@ -250,6 +259,11 @@ class EquityKeeper:
         marked = self._snapshot("fill", context) if self._ledger.trade(settled.trade_id) is not None else ()
         return (*marked, *self._mark_on(context)) if context.in_session else marked
 
+    def on_transferred(self, moved: CashTransferred, context: Context) -> Iterable[Message]:
+        """Cash that came or left is neither gain nor loss: what gains and losses are counted from moves with it."""
+        self._shift(moved.amount_usd)
+        return self._snapshot("transfer", context)
+
     def on_trade_closed(self, _closed: TradeClosed, context: Context) -> Iterable[Message]:
         """Snapshot the end of a round trip."""
         return self._snapshot("trade", context)
@@ -260,6 +274,11 @@ class EquityKeeper:
             return ()
         self._rebase = True
         return self._snapshot(REBASE, context)
+
+    def _shift(self, amount_usd: Decimal) -> None:
+        self._day_start = None if self._day_start is None else self._day_start + amount_usd
+        self._peak = None if self._peak is None else self._peak + amount_usd
+        self._last_known = None if self._last_known is None else self._last_known + amount_usd
 
     @property
     def _is_flat(self) -> bool:

@@ -8,7 +8,8 @@ Business outcomes (a refusal, a rejected order) are messages, never exceptions.
     │   └── InvariantError   a state that must not exist; the process ends
     ├── RemoteError          the remote sent what cannot be used
     │   └── TransientError   the remote may answer if asked again later
-    └── StoreError           the database or the journal cannot be written or read
+    ├── StoreError           the database or the journal cannot be written or read
+    └── DerivedError         figures that are made from the books could not be refreshed; the books are as they were
 """
 
 
@@ -50,3 +51,7 @@ class TransientError(RemoteError):
 
 class StoreError(OracleError):
     """The database or journal could not be read or written."""
+
+
+class DerivedError(OracleError):
+    """Rows that are derived from the books could not be made or written; nothing that was booked is touched."""

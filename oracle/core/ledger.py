@@ -1,9 +1,10 @@
 """Positions, cash and round trips: a fold over fills and nothing else.
 
 Inputs: LedgerSeeded, SubmitOrder (what a fill belongs to), OrderFilled, OrderClosed, ExitTriggered (why it ended),
-PositionSettled, fees of AccountReported, CashCorrected. Outputs: TradeOpened, TradeClosed, FeeCharged. Invariants:
-cash = opening cash - sum(side x contracts x price x multiplier) - fees + corrections, settlements included; an
-execution or a settlement counts once; a trade closes when its entry is over and every leg of it is flat.
+PositionSettled, fees of AccountReported, CashCorrected, CashTransferred. Outputs: TradeOpened, TradeClosed, FeeCharged.
+Invariants: cash = opening cash - sum(side x contracts x price x multiplier) - fees + corrections + transfers,
+settlements included; an execution, a settlement or a transfer counts once; a transfer is no P&L; a trade closes when
+its entry is over and every leg of it is flat.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -15,6 +16,7 @@ from oracle.core.instruments import multiplier
 from oracle.core.message import Message
 from oracle.core.messages import (
     CashCorrected,
+    CashTransferred,
     ExitTriggered,
     FeeCharged,
     LedgerSeeded,
@@ -37,7 +39,7 @@ class Ledger:
 
     __slots__ = (
         "_cash_usd", "_costs", "_fees", "_orders", "_over", "_quantities", "_realized", "_realized_sum", "_seen",
-        "_settled", "_trades", "_views",
+        "_settled", "_trades", "_transfers", "_views",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -48,6 +50,7 @@ class Ledger:
         self._seen: set[str] = set()
         self._settled: set[str] = set()
         self._fees: set[str] = set()
+        self._transfers: set[str] = set()
         self._quantities: dict[str, int] = {}
         self._costs: dict[str, Decimal] = {}
         self._realized: list[tuple[int, Decimal]] = []
@@ -67,6 +70,7 @@ class Ledger:
             (FeeCharged, self.on_fee),
             (PositionSettled, self.on_settled),
             (CashCorrected, self.on_corrected),
+            (CashTransferred, self.on_transferred),
         )
 
     def restore(self, books: Iterable[Message]) -> None:
@@ -89,6 +93,8 @@ class Ledger:
                     self._settle(message)
                 case CashCorrected():
                     self._correct(message)
+                case CashTransferred():
+                    self._transfer(message)
                 case _:
                     pass
 
@@ -161,6 +167,23 @@ class Ledger:
             raise ProtocolError("ledger: a correction before the opening cash is known")
         self._cash_usd += correction.amount_usd
         self._realize(correction.at_ns, correction.amount_usd)
+
+    def on_transferred(self, moved: CashTransferred, _context: Context) -> Iterable[Message]:
+        """Book cash that came or left without a trade: it is nobody's gain.
+
+        Raises:
+            InvariantError: the activity was booked before.
+        """
+        self._transfer(moved)
+        return ()
+
+    def _transfer(self, moved: CashTransferred) -> None:
+        if moved.activity_id in self._transfers:
+            raise InvariantError(f"ledger: transfer {moved.activity_id} booked twice")
+        if self._cash_usd is None:
+            raise ProtocolError("ledger: a transfer before the opening cash is known")
+        self._transfers.add(moved.activity_id)
+        self._cash_usd += moved.amount_usd
 
     def on_filled(self, fill: OrderFilled, _context: Context) -> Iterable[Message]:
         """Book an execution: cash, position, trade.

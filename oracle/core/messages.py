@@ -464,6 +464,29 @@ class OperatorAnswered(Message, frozen=True):
     at_ns: int
 
 
+class NoteAdded(Message, frozen=True):
+    """A person wrote something down with the session of this ISO date. Durable; changes nothing."""
+
+    request_id: str
+    session: str
+    text: str
+    who: str
+    at_ns: int
+
+
+class CriterionTightened(Message, frozen=True):
+    """A criterion of readiness got stricter for a strategy, for good (units: ``core/criteria.py``). Durable."""
+
+    request_id: str
+    strategy: str
+    criterion: str
+    value: float
+    before: float
+    who: str
+    why: str
+    at_ns: int
+
+
 # ------------------------------------------------------------------------------------------------- execution
 
 
@@ -592,12 +615,16 @@ class ClearTimer(Message, frozen=True):
 # --------------------------------------------------------------------------------------- ledger and sessions
 
 
-class LedgerSeeded(Message, frozen=True):
-    """The ledger's opening cash, from the first account read of an empty database. Durable; happens once."""
+class LedgerSeeded(Message, frozen=True, omit_defaults=True):
+    """The ledger's opening cash, from the first account read of an empty database. Durable; happens once.
+
+    ``holds``: ids of the broker's movements of cash that were listed by then; the opening cash has them in it.
+    """
 
     cash_usd: Decimal
     equity_usd: Decimal
     at_ns: int
+    holds: tuple[str, ...] = ()
 
 
 class FeeCharged(Message, frozen=True):
@@ -613,6 +640,20 @@ class FeeCharged(Message, frozen=True):
     text: str
     at_ns: int
     in_opening_cash: bool
+
+
+class CashTransferred(Message, frozen=True):
+    """Cash that came (+) or left (-) without a trade: deposit, withdrawal, interest. Durable, once by ``activity_id``.
+
+    No P&L of ours: the day's start and the peak move with it. ``kind``, ``date``, ``text`` are the broker's own.
+    """
+
+    activity_id: str
+    kind: str
+    amount_usd: Decimal
+    date: str
+    text: str
+    at_ns: int
 
 
 class TradeOpened(Message, frozen=True):
@@ -670,8 +711,8 @@ class SessionClosed(Message, frozen=True):
 class EquityMarked(Message, frozen=True):
     """Equity from the ledger's cash and marks. ``marks_stale`` counts positions marked at the worse or last side.
 
-    ``kind``: open, minute, fill, trade, close, or rebase (the peak starts anew at this equity). With stale marks the
-    figure is shown but nothing may be latched on it. ``marks``: the price that each symbol held was valued at.
+    ``kind``: open, minute, fill, trade, transfer, close, or rebase (the peak starts anew at this equity). With stale
+    marks the figure is shown but nothing may be latched on it. ``marks``: the price at which each symbol was valued.
     """
 
     date: str

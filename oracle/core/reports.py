@@ -164,3 +164,8 @@ class AccountReported(Message, frozen=True):
     text: str = ""
     fees: tuple[BrokerFee, ...] = ()
     settlements: tuple[BrokerSettlement, ...] = ()
+
+    @property
+    def cash_activities(self) -> tuple[str, ...]:
+        """Ids of the listed movements of cash that are neither fills nor fees."""
+        return tuple(activity.activity_id for activity in self.settlements if activity.cash_usd != 0)

@@ -79,13 +79,18 @@ class AccountReader:
         advanced: Sequence[OrderAdvanced],
         fills: Sequence[OrderFilled],
         ended: Sequence[OrderClosed],
+        marked_ns: int | None = None,
     ) -> None:
-        """Make the first read go back to the oldest order that was not settled, and to the last fill that was told."""
+        """Make the first read go back to the oldest order that was not settled, and to the last fill that was told.
+
+        ``marked_ns`` is when equity was last marked: fees and transfers of a long time away are listed from then on.
+        """
         over = {end.order_id for end in ended}
         states = {step.client_order_id: step for step in advanced}
         alive = {step.order_id for step in states.values() if step.to_state not in TERMINAL}
         moments = [commanded_ns(o) for o in orders if o.order_id not in over or o.order_id in alive]
         moments += [max(fill.at_ns for fill in fills)] if fills else []
+        moments += [] if marked_ns is None else [marked_ns]
         self._restored_ns = min(moments, default=None)
 
     def on_feed(self, change: FeedChanged, context: Context) -> Iterable[Message]:

@@ -111,6 +111,17 @@ def delivered(gone: Sequence[Gone], shares: Mapping[str, int], cash_usd: Decimal
     return only
 
 
+def is_possible(gone: Sequence[Gone], shares: Mapping[str, int], cash_usd: Decimal | None) -> bool:
+    """Whether figures have a reading that the prices of the close do not contradict, be it one of several."""
+    by_root: dict[str, list[Gone]] = {}
+    for row in gone:
+        by_root.setdefault(row.contract.root, []).append(row)
+    few = prod(_readings(row) for row in gone) <= MAX_READINGS
+    readings = [list(_all(rows)) if few else _by_price(rows) for rows in by_root.values()]
+    found = _fitting(readings, list(by_root.values()), shares, cash_usd)
+    return any(all(_is_plausible(row, reading[row.symbol]) for row in gone) for reading in found)
+
+
 def _is_plausible(row: Gone, brought: int) -> bool:
     return row.in_the_money is None or (brought > 0) is row.in_the_money
 

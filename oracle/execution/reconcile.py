@@ -1,15 +1,14 @@
 """Compare our books with the broker's account. A pure difference, and the actor that reports it.
 
 Inputs: the ledger's view, what is known of our orders, AccountReported. Outputs: PositionSettled for what has ended,
-Reconciled with named differences. Invariants: nothing here ever proposes an order; a failed read is no agreement; a
-fill or an ending that the same report brings is counted before comparing, so that a report can never be newer than the
-books it is compared with.
+CashTransferred for cash that moved, Reconciled with named differences. Invariants: nothing here ever proposes an order;
+a failed read is no agreement; a fill, an ending or a transfer that the same report brings is counted before comparing,
+so that a report can never be newer than the books it is compared with.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from decimal import Decimal
 from enum import StrEnum
-from itertools import combinations
 
 import msgspec
 
@@ -20,6 +19,8 @@ from oracle.core.message import Message
 from oracle.core.messages import (
     ADOPTED,
     CashCorrected,
+    CashTransferred,
+    FeeCharged,
     ForeignExecution,
     LedgerSeeded,
     OrderAdvanced,
@@ -38,14 +39,12 @@ from oracle.core.vocabulary import Ending
 from oracle.execution.endings import is_over, is_sell_out, sold_out
 from oracle.execution.orders import HELD, TERMINAL
 from oracle.execution.settlements import SETTLEMENT_KINDS, Settlements, gone_contracts
+from oracle.execution.transfers import Transfers, named
 
 # An order that was acknowledged or ended this recently may look different in a report that was read meanwhile.
 SETTLE_NS = 5 * NS
 # Ended orders and booked fills are kept this long for comparison.
 KEEP_NS = 7 * 24 * 60 * MINUTE_NS
-# So many movements of cash are searched for those that explain a difference.
-MAX_MOVED = 10
-MOVED_FIX = "deposits and withdrawals are not booked: once flat, start with a new state folder: it takes this cash"
 # A signed change of one symbol at a price, as the ledger books it.
 Change = tuple[str, Decimal, Decimal]
 
@@ -109,11 +108,10 @@ def reconcile(
     settled: Sequence[PositionSettled] = (),
     over: Callable[[str], bool] = lambda _symbol: False,
     selling_out: Callable[[BrokerOrder], bool] = lambda _order: False,
+    transferred: Sequence[CashTransferred] = (),
+    unbooked: Sequence[BrokerSettlement] = (),
 ) -> tuple[Difference, ...]:
     """List every difference between our books and a report; empty is agreement.
-
-    Cash is compared to the cent, and only while no order is working: a fill between the broker's two answers would
-    make an honest report disagree with itself.
 
     Args:
         ledger: the books, without what this report brings.
@@ -122,6 +120,8 @@ def reconcile(
         settled: what the same report has shown to have ended; it counts before comparing, as its fills do.
         over: whether a contract's last session has closed.
         selling_out: whether an open order of others is the broker's sell-out of what we hold.
+        transferred: transfers of cash that the same report has shown; they count before comparing as well.
+        unbooked: movements of cash that may name a difference.
     """
     if report.text or report.cash_usd is None:
         return (Difference(Case.REPORT_FAILED, report.text or "cash is unknown"),)
@@ -129,21 +129,17 @@ def reconcile(
         return (Difference(Case.NOT_SEEDED, "the opening cash is not known"),)
     covered = {name for row in settled for name in row.covers}
     coming = [fill for fill in report.fills if fill.execution_id not in ours.booked]
-    # What the desk refused to book as more than was ordered counts only if positions show it.
-    own = [f for f in coming if ours.knows(f.order.client_order_id) and f.execution_id not in ours.foreign]
     out = [
         Difference(Case.FILL_FOREIGN, f"{f.execution_id}: {f.side.value} {f.qty} {f.symbol} at {f.price_usd} USD")
         for f in coming
         if not ours.knows(f.order.client_order_id) and f.execution_id not in (ours.foreign | covered)
     ]
-    changes = [(f.symbol, f.side.sign * f.qty, f.price_usd) for f in own] + list(_settlements(ledger, settled))
-    out += _positions(ledger, changes, report, over)
-    cash = ledger.cash_usd - sum((qty * price_usd * multiplier(symbol) for symbol, qty, price_usd in changes), ZERO)
-    others = [order for order in report.open_orders if not ours.knows(order.client_order_id)]
-    foreign = [order for order in others if not selling_out(order)]
-    is_working = bool(ours.held or ours.doubtful or len(others) > len(foreign))
-    if not is_working and abs(report.cash_usd - cash) >= CENT:
-        out.append(_cash(report.cash_usd, cash, report.settlements))
+    out += _positions(ledger, _changes(ledger, ours, report, settled), report, over)
+    unexplained = unexplained_cash(ledger, ours, report, settled, selling_out)
+    moved = sum((row.amount_usd for row in transferred), ZERO)
+    if unexplained is not None and abs(unexplained - moved) >= CENT:
+        out.append(_cash(report.cash_usd, report.cash_usd - unexplained + moved, unbooked))
+    foreign = (o for o in report.open_orders if not (ours.knows(o.client_order_id) or selling_out(o)))
     out += [Difference(Case.ORDER_FOREIGN, _named(order)) for order in foreign]
     out += _orders(ours, report)
     reported = {fill.execution_id for fill in report.fills}
@@ -151,6 +147,35 @@ def reconcile(
         if execution_id not in reported and report.fills_since_ns < at_ns <= report.at_ns - SETTLE_NS:
             out.append(Difference(Case.FILL_NOT_REPORTED, f"{execution_id} is not in the broker's activities"))
     return tuple(out)
+
+
+def unexplained_cash(
+    ledger: LedgerView,
+    ours: OurOrders,
+    report: AccountReported,
+    settled: Sequence[PositionSettled] = (),
+    selling_out: Callable[[BrokerOrder], bool] = lambda _order: False,
+) -> Decimal | None:
+    """The broker's cash less the ledger's with what the report brings, in dollars.
+
+    None while an order works: a fill between the broker's answers would make an honest report disagree with itself.
+    """
+    others = (order for order in report.open_orders if not ours.knows(order.client_order_id))
+    if report.cash_usd is None or ours.held or ours.doubtful or any(map(selling_out, others)):
+        return None
+    changes = _changes(ledger, ours, report, settled)
+    paid = sum((qty * price_usd * multiplier(symbol) for symbol, qty, price_usd in changes), ZERO)
+    return report.cash_usd - (ledger.cash_usd - paid)
+
+
+def _changes(
+    ledger: LedgerView, ours: OurOrders, report: AccountReported, settled: Iterable[PositionSettled]
+) -> list[Change]:
+    """What a report brings that the ledger does not hold yet: fills of our orders, and what has ended."""
+    # What the desk refused to book as more than was ordered counts only if positions show it.
+    own = (f for f in report.fills if ours.knows(f.order.client_order_id) and f.execution_id not in ours.foreign)
+    fills = [(f.symbol, f.side.sign * f.qty, f.price_usd) for f in own if f.execution_id not in ours.booked]
+    return [*fills, *_settlements(ledger, settled)]
 
 
 def _settlements(ledger: LedgerView, settled: Iterable[PositionSettled]) -> Iterator[Change]:
@@ -184,13 +209,8 @@ def _positions(
 def _cash(theirs: Decimal, ours: Decimal, activities: Iterable[BrokerSettlement]) -> Difference:
     """A difference of cash, named by the movements among the activities that explain it where some do."""
     text = f"{theirs} USD at the broker, {ours} USD by the ledger"
-    moved = [a for a in activities if a.kind not in SETTLEMENT_KINDS and a.cash_usd != 0][-MAX_MOVED:]
-    for count in range(1, len(moved) + 1):
-        for some in combinations(moved, count):
-            if abs(sum((a.cash_usd for a in some), ZERO) - (theirs - ours)) < CENT:
-                names = ", ".join(f"{a.kind} of {a.date}: {a.cash_usd} USD {a.text}".strip() for a in some)
-                return Difference(Case.CASH_MOVED, f"{text}; not in the books: {names}; {MOVED_FIX}")
-    return Difference(Case.CASH, text)
+    names = named([a for a in activities if a.kind not in SETTLEMENT_KINDS and a.cash_usd != 0], theirs - ours)
+    return Difference(Case.CASH, text) if names is None else Difference(Case.CASH_MOVED, f"{text}; {names}")
 
 
 def _named(order: BrokerOrder) -> str:
@@ -223,6 +243,7 @@ class Reconciler:
         self._others = Foreign()
         self._seeding: AccountReported | None = None
         self._settlements = Settlements()
+        self._transfers = Transfers()
 
     def handlers(self) -> HandlerTable:
         """What this actor listens to."""
@@ -235,6 +256,7 @@ class Reconciler:
             (PositionSettled, self.on_position_settled),
             (AccountReported, self.on_account_reported),
             (LedgerSeeded, self.on_ledger_seeded),
+            (FeeCharged, self.on_fee_charged),
             (SessionOpened, self.on_session_opened),
         )
 
@@ -263,6 +285,10 @@ class Reconciler:
         self._settlements.restore(settled)
         for row in settled:
             self._note_sold(row)
+
+    def restore_transfers(self, books: Iterable[Message]) -> None:
+        """Rebuild which movements of cash are booked, from what the ledger was rebuilt from."""
+        self._transfers.restore(books)
 
     def on_order_advanced(self, step: OrderAdvanced, context: Context) -> Iterable[Message]:
         """Follow which attempts the broker holds."""
@@ -300,10 +326,9 @@ class Reconciler:
             self._booked.update(dict.fromkeys(settled.covers, settled.at_ns))
 
     def on_account_reported(self, report: AccountReported, context: Context) -> Iterable[Message]:
-        """Settle what has ended, compare, and say what differs.
+        """Settle what has ended, book cash that moved, compare, and say what differs.
 
-        A report older than our last fill says nothing; the next one will. One that brings fills settles nothing else:
-        the trades that they belong to are not in the books yet.
+        A report older than our last fill says nothing; the next one will. One that brings fills settles nothing else.
         """
         if not context.ledger.seeded and not report.text:
             self._seeding = report  # this very report seeds the ledger, later in this turn
@@ -317,20 +342,41 @@ class Reconciler:
         again: list[Message] = []
         if not report.text and not coming:
             comparable = not (ours.held or ours.doubtful)
-            ended = self._settlements.settle(report, context, comparable, tuple(self._others.unsettled.values()))
+            ended = self._settlements.settle(
+                report, context, comparable, tuple(self._others.unsettled.values()),
+                self._transfers.readings(report, context.table),
+            )  # fmt: skip
         elif not report.text and gone_contracts(report, context):
             again = [ReadAccount(report.fills_since_ns, "what has ended is told apart once these fills are booked")]
+        moved = self._transferred(ours, report, [*sold, *ended], context)
         differences = reconcile(
             context.ledger, ours, report, [*sold, *ended],
             over=lambda symbol: is_over(context.table, symbol, report.at_ns),
             selling_out=lambda order: is_sell_out(order, context),
+            transferred=moved, unbooked=self._transfers.unbooked(report.settlements),
         )  # fmt: skip
         if not differences:
             self._others.agreed(context.at_ns)
-        return (*ended, *again, Reconciled(context.at_ns, "account report", tuple(map(str, differences))))
+        return (*ended, *moved, *again, Reconciled(context.at_ns, "account report", tuple(map(str, differences))))
 
-    def on_ledger_seeded(self, _seed: LedgerSeeded, context: Context) -> Iterable[Message]:
-        """Compare the report that seeded the ledger."""
+    def _transferred(
+        self, ours: OurOrders, report: AccountReported, settled: Sequence[PositionSettled], context: Context
+    ) -> list[CashTransferred]:
+        if report.text or not context.ledger.seeded:
+            return []
+        if _positions(context.ledger, _changes(context.ledger, ours, report, settled), report, lambda _symbol: False):
+            return []  # what is not told yet may have moved as much cash
+        cash = unexplained_cash(context.ledger, ours, report, settled, lambda order: is_sell_out(order, context))
+        return self._transfers.book(report, cash, context.table, context.at_ns)
+
+    def on_fee_charged(self, fee: FeeCharged, _context: Context) -> Iterable[Message]:
+        """What is booked as a fee is no transfer."""
+        self._transfers.note(fee)
+        return ()
+
+    def on_ledger_seeded(self, seed: LedgerSeeded, context: Context) -> Iterable[Message]:
+        """Compare the report that seeded the ledger; what it lists is in the opening cash."""
+        self._transfers.note(seed)
         report, self._seeding = self._seeding, None
         self._others.seeded(report)
         return () if report is None else self.on_account_reported(report, context)

@@ -20,7 +20,7 @@ from oracle.core.ports import Context
 from oracle.core.reports import AccountReported, BrokerSettlement
 from oracle.core.sessions import MINUTE_NS
 from oracle.core.vocabulary import Ending
-from oracle.execution.endings import DELIVERED, Gone, delivered, holders, is_over
+from oracle.execution.endings import DELIVERED, Gone, delivered, holders, is_over, is_possible
 
 ENDING_OF: Final[Mapping[str, Ending]] = MappingProxyType(
     {
@@ -67,6 +67,10 @@ class _Ended:
         paid = self.row.sign * self.contracts * self.price_usd * CONTRACT_MULTIPLIER
         return paid - self.shares * self.row.contract.strike_usd
 
+    @property
+    def is_plausible(self) -> bool:
+        return self.row.in_the_money is None or (self.ending is not Ending.EXPIRED) is self.row.in_the_money
+
 
 class Settlements:
     """The memory of what has ended. The reconciler owns it, so that it compares with what this settles."""
@@ -86,7 +90,12 @@ class Settlements:
             self._note(row)
 
     def settle(
-        self, report: AccountReported, context: Context, comparable: bool, others: Sequence[ForeignExecution] = ()
+        self,
+        report: AccountReported,
+        context: Context,
+        comparable: bool,
+        others: Sequence[ForeignExecution] = (),
+        transfers: Sequence[Decimal] = (ZERO,),
     ) -> list[PositionSettled]:
         """Tell what has ended by a report that was read well and holds no fill of ours that is not in the books.
 
@@ -95,6 +104,7 @@ class Settlements:
             context: the books.
             comparable: whether no order of ours is working, so that cash can be compared.
             others: executions of others that the books do not hold; the account does.
+            transfers: what listed transfers that are not booked can have done to cash, each sum in dollars.
         """
         self._hear(report.settlements)
         gone = gone_contracts(report, context, others)
@@ -104,7 +114,8 @@ class Settlements:
         if shares is None:
             return []
         paid = sum((e.side.sign * e.qty * e.price_usd * multiplier(e.symbol) for e in others), ZERO)
-        cash = report.cash_usd - context.ledger.cash_usd + paid if comparable else None
+        change = report.cash_usd - context.ledger.cash_usd + paid
+        cash: list[Decimal | None] = [change - moved for moved in transfers] if comparable else [None]
         rows = self._shared(self._read(gone, shares, cash), context)
         for row in rows:
             self._note(row)
@@ -153,12 +164,25 @@ class Settlements:
 
     # -------------------------------------------------------------------------------------------------- reading
 
-    def _read(self, gone: Sequence[Gone], shares: Mapping[str, int], cash_usd: Decimal | None) -> list[_Ended]:
-        """What the figures prove: of all underlyings together, else of each whose activities tell everything."""
+    def _read(self, gone: Sequence[Gone], shares: Mapping[str, int], cash: Sequence[Decimal | None]) -> list[_Ended]:
+        """What the figures prove: of all underlyings together, else of each whose activities tell everything.
+
+        ``cash`` are the changes, in dollars, that endings can have made of it. Where there are several, one reading of
+        all must fit, or one that the prices of the close do not contradict.
+        """
         told = {row.symbol: self._told(row) for row in gone}
-        everything = _resolved(gone, told, shares, cash_usd)
-        if everything is not None:
-            return everything
+        readings: list[list[_Ended]] = []
+        unclear = False
+        for cash_usd in cash:
+            everything = _resolved(gone, told, shares, cash_usd)
+            if everything is None:
+                unclear |= len(cash) > 1 and is_possible(gone, shares, cash_usd)
+            elif everything not in readings:
+                readings.append(everything)
+        if len(readings) > 1:
+            readings = [reading for reading in readings if all(part.is_plausible for part in reading)]
+        if len(readings) == 1 and not unclear:
+            return readings[0]
         out: list[_Ended] = []
         for root in sorted({row.contract.root for row in gone}):
             rows = [row for row in gone if row.contract.root == root]

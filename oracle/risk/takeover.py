@@ -73,7 +73,7 @@ def take_everything(
         found.append(plan_structure(name, done, at_broker, ask, book, context) if of_it else f"{name}: {NO_NAME}")
     paid = sum((p.qty * p.avg_entry_price_usd.quantize(MICRO) * multiplier(p.symbol) for p in held), ZERO)
     # As if they had been bought from it: then the fold over fills gives the broker's cash again.
-    seed = LedgerSeeded(report.cash_usd + paid, report.equity_usd, context.at_ns)
+    seed = LedgerSeeded(report.cash_usd + paid, report.equity_usd, context.at_ns, report.cash_activities)
     wish = AdoptWish(request, tuple(a for a in found if isinstance(a, Adoption)), report.equity_usd)
     return _refusals(found) or Takeover(wish, seed)
 

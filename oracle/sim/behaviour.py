@@ -7,7 +7,7 @@ near) are off, and when on they depend on the exchange's seed, the contract and 
 import datetime as dt
 import re
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -25,6 +25,26 @@ def _iso_date(text: str) -> str:
 
 ExDate = Annotated[str, AfterValidator(_iso_date)]
 DividendUsd = Annotated[Decimal, Field(ge=0, le=1000)]
+
+
+def _instant(text: str) -> str:
+    try:
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}", text) and dt.datetime.fromisoformat(text):
+            return text
+    except ValueError:
+        pass
+    raise ValueError(f"{text!r} is not a time, write YYYY-MM-DD HH:MM of New York")
+
+
+class PlannedTransfer(BaseModel):
+    """Cash that comes (+) or leaves (-) at a New York time; ``listed``: when its activity is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    at: Annotated[str, AfterValidator(_instant)]
+    kind: Literal["CSD", "CSW", "JNLC", "ACATC", "INT"] = "CSD"
+    amount_usd: Annotated[Decimal, Field(ge=-1_000_000_000, le=1_000_000_000)]
+    listed: Literal["now", "next_day"] = "now"
 
 
 class Behaviour(BaseModel):
@@ -53,4 +73,7 @@ class Behaviour(BaseModel):
     )
     dividends: dict[str, dict[ExDate, DividendUsd]] = Field(
         default_factory=dict, description="USD a share by symbol and ex-date; paid on shares held into that date"
+    )
+    transfers: tuple[PlannedTransfer, ...] = Field(
+        (), description="deposits, withdrawals and interest by New York time; see docs/exchange.md"
     )

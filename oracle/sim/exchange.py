@@ -33,6 +33,7 @@ from oracle.sim.orders import Order, OrderLeg, order_json
 from oracle.sim.settlement import SessionEnd
 from oracle.sim.shapes import make_id, namespace
 from oracle.sim.source import Listing, MarketSource
+from oracle.sim.transfers import Transfers
 from oracle.sim.valuation import Valuation
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Exchange:
         self.book = OrderBook()
         self.valuation = Valuation(self.account, source, self.space)
         self._end = SessionEnd(self)
+        self.transfers = Transfers(self)
         self.fills = Fills(self)
         self.faults: Faults | None = None  # set by the faults themselves, when there are any
         self._listings: dict[str, dict[str, Listing]] = {}
@@ -86,6 +88,7 @@ class Exchange:
             if self.faults is not None:
                 self.faults.take_legs()
         self._end.on_time(at_ns)
+        self.transfers.on_time(at_ns)
 
     @staticmethod
     def starts_ns(session: Session) -> int:

@@ -240,6 +240,7 @@ class SimulatorApi:
             ("GET", "/sim/v1/state", self.state),
             ("GET", "/sim/v1/declared", self.declared),
             ("GET", "/sim/v1/daily_iv/{underlying}", self.daily_iv),
+            ("POST", "/sim/v1/transfers", self.transfer),
         ]
 
     def state(self, _call: Call) -> Reply:
@@ -261,6 +262,10 @@ class SimulatorApi:
                 "fills": sum(a.kind == "FILL" for a in account.activities),
             }
         )
+
+    def transfer(self, call: Call) -> Reply:
+        """POST /sim/v1/transfers: a deposit or withdrawal now, as a bank would make it."""
+        return Reply(self._exchange.transfers.ask(call.body))
 
     def declared(self, _call: Call) -> Reply:
         """GET /sim/v1/declared."""

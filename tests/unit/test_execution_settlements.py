@@ -20,8 +20,8 @@ from oracle.core.sessions import MINUTE_NS, NS
 from oracle.core.vocabulary import Ending, Side
 from oracle.execution.account import EXPIRED_NS, READ_TIMER
 from oracle.execution.endings import SELL_OUT_NS, Gone, delivered
-from oracle.execution.reconcile import MOVED_FIX
 from oracle.execution.settlements import CLOSING_PRICE_NS
+from oracle.execution.transfers import MOVED_FIX
 from tests.unit.books import CLOSE_NS, Bookkeeping, activity, executed
 from tests.unit.builders import FEE, TABLE, broker_order, entry_order, execution, of, one
 
@@ -223,15 +223,15 @@ def test_an_assignment_whose_shares_have_not_come_waits() -> None:
     assert agreed(out)
 
 
-def test_movements_of_cash_are_named() -> None:
+def test_movements_of_cash_that_cannot_be_booked_are_named() -> None:
     books = held(until_ns=CLOSE_NS - 200 * MINUTE_NS)
-    rows = (activity("CSD", "", 0, "1000"), activity("DIV", "SPY", 0, "12.5"), activity("OPTRD", "SPY", 0, "7"))
+    rows = (activity("REORG", "", 0, "1000"), activity("MA", "SPY", 0, "12.5"), activity("OPTRD", "SPY", 0, "7"))
     out = books.tell(books.report(cash="1000", activities=rows))
     (line,) = one(Reconciled, out).differences
     assert line.startswith("cash_moved: ")
-    assert line.endswith(f"not in the books: CSD of 2026-01-05: 1000 USD; {MOVED_FIX}")
+    assert line.endswith(f"not in the books: REORG of 2026-01-05: 1000 USD; {MOVED_FIX}")
     (line,) = one(Reconciled, books.tell(books.report(cash="1012.5", activities=rows))).differences
-    assert line.endswith(f"CSD of 2026-01-05: 1000 USD, DIV of 2026-01-05: 12.5 USD; {MOVED_FIX}")
+    assert line.endswith(f"REORG of 2026-01-05: 1000 USD, MA of 2026-01-05: 12.5 USD; {MOVED_FIX}")
     (line,) = one(Reconciled, books.tell(books.report(cash="7", activities=rows))).differences
     assert line.startswith("cash: ")
 
