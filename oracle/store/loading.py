@@ -17,6 +17,8 @@ from oracle.core.marketdata import DailyIvObserved
 from oracle.core.message import Message
 from oracle.core.messages import (
     CashCorrected,
+    CashTransferred,
+    CriterionTightened,
     EquityMarked,
     ExitPlanAdvanced,
     ExitTriggered,
@@ -45,6 +47,7 @@ from oracle.store.rows import (
     equity_of,
     intent_of,
     message_of,
+    seed_of,
     settlement_of,
 )
 
@@ -52,7 +55,7 @@ M = TypeVar("M", bound=Message)
 Numbered = list[tuple[int, M]]
 # A union, not Message: a journal's snapshot is decoded by these types.
 Booked = (
-    LedgerSeeded | FeeCharged | CashCorrected | PositionSettled
+    LedgerSeeded | FeeCharged | CashCorrected | CashTransferred | PositionSettled
     | SubmitOrder | OrderFilled | OrderClosed | ExitTriggered | TradeOpened | TradeClosed
 )  # fmt: skip
 
@@ -74,14 +77,15 @@ class StrategyResults(msgspec.Struct, frozen=True):
 class Loaded(msgspec.Struct, frozen=True):
     """Everything durable that a start needs. All tuples are in commit order.
 
-    ``books``: what the ledger folds (LedgerSeeded, FeeCharged, CashCorrected, PositionSettled, SubmitOrder,
-    OrderFilled, OrderClosed, ExitTriggered, and trades opened and closed) as one sequence. ``order_events`` are of all
-    orders, because an execution can be told long after its order's end; ``phases`` are those of open trades only;
-    ``intents`` are of the newest session; ``latch_events`` are all changes, ``latches`` the newest of each; ``equity``
-    is the newest mark of each kind.
+    ``books``: what the ledger folds (LedgerSeeded, FeeCharged, CashCorrected, CashTransferred, PositionSettled,
+    SubmitOrder, OrderFilled, OrderClosed, ExitTriggered, and trades opened and closed) as one sequence.
+    ``order_events`` are of all orders, because an execution can be told long after its order's end; ``phases`` are
+    those of open trades only; ``intents`` are of the newest session; ``latch_events`` are all changes, ``latches`` the
+    newest of each; ``equity`` is the newest mark of each kind.
     ``submitted_ns`` and ``advanced_ns``: when each of ``submits`` and ``order_events`` was committed, UTC ns.
     ``settled``: executions of others that the books hold, and ids that settlements cover, sorted; ``settlements``: all
-    of them; ``operator``: every answer to an operator.
+    of them; ``operator``: every answer to an operator; ``criteria``: what was made stricter, oldest first;
+    ``unmarked``: transfers of cash that were booked after the newest equity mark.
     """
 
     token: str
@@ -112,11 +116,18 @@ class Loaded(msgspec.Struct, frozen=True):
     settled: tuple[str, ...] = ()
     operator: tuple[OperatorAnswered, ...] = ()
     settlements: tuple[PositionSettled, ...] = ()
+    criteria: tuple[CriterionTightened, ...] = ()
+    unmarked: tuple[CashTransferred, ...] = ()
 
     @property
     def last_equity(self) -> EquityMarked | None:
         """The newest equity mark of any kind, or None."""
         return self.equity[-1] if len(self.equity) else None
+
+    @property
+    def marked_ns(self) -> int | None:
+        """When equity was last marked, UTC ns, or None."""
+        return None if self.last_equity is None else self.last_equity.at_ns
 
     @property
     def still_open(self) -> tuple[TradeOpened, ...]:
@@ -150,7 +161,7 @@ def load(db: sqlite3.Connection) -> Loaded:
 
 
 def _load(db: sqlite3.Connection) -> Loaded:
-    seeds = _read(db, "load_seed", lambda row: message_of(LedgerSeeded, row))
+    seeds = _read(db, "load_seed", seed_of)
     submits = _read(db, "load_submits", lambda row: decoded(SubmitOrder, row["message"]))
     ends = _read(db, "load_order_ends", lambda row: message_of(OrderClosed, row))
     fills = _read(db, "load_fills", lambda row: message_of(OrderFilled, row))
@@ -158,11 +169,12 @@ def _load(db: sqlite3.Connection) -> Loaded:
     closed = _read(db, "load_closed", lambda row: decoded(TradeClosed, row["message"]))
     triggered = _read(db, "load_triggered", lambda row: message_of(ExitTriggered, row))
     fees = _read(db, "load_fees", lambda row: message_of(FeeCharged, row))
+    transfers = _read(db, "load_cash_transfers", lambda row: message_of(CashTransferred, row))
     session = db.execute(QUERIES["load_session"]).fetchone()
     corrected = _read(db, "load_cash_corrections", correction_of)
     settlements = _read(db, "load_settlements", settlement_of)
     sources: tuple[Sequence[tuple[int, Booked]], ...] = (
-        seeds, submits, ends, fills, opened, closed, triggered, fees, corrected, settlements,
+        seeds, submits, ends, fills, opened, closed, triggered, fees, transfers, corrected, settlements,
     )  # fmt: skip
     books = heapq.merge(*sources, key=lambda pair: pair[0])
     return Loaded(
@@ -194,6 +206,8 @@ def _load(db: sqlite3.Connection) -> Loaded:
         settled=tuple(row["execution_id"] for row in db.execute(QUERIES["load_settled"])),
         operator=_messages(_read(db, "load_operator_answers", answer_of)),
         settlements=_messages(settlements),
+        criteria=_list(db, "load_criteria", CriterionTightened),
+        unmarked=_list(db, "load_unmarked_transfers", CashTransferred),
     )
 
 

@@ -40,6 +40,12 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
         ConfigurationError: there is no database, or it is not one of this program's version.
         StoreError: it cannot be read.
     """
+    with _opened(folder) as db:
+        yield db
+
+
+@contextmanager
+def _opened(folder: Path, *, older: bool = False) -> Iterator[sqlite3.Connection]:
     path = folder / DATABASE_NAME
     if not path.is_file():
         if folder.is_file():
@@ -52,11 +58,23 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
             db.row_factory = sqlite3.Row
             db.execute("PRAGMA query_only = ON")
             db.execute("PRAGMA trusted_schema = OFF")
-            _check(db, path)
+            _check(db, path, older)
             db.execute("BEGIN")
             yield db
     except sqlite3.Error as error:
         raise StoreError(f"database {path}: {error}") from error
+
+
+def mode_of(folder: Path) -> tuple[str, int]:
+    """The mode and time of making of a state folder's database, which may be of an older version.
+
+    Raises:
+        ConfigurationError: there is no database of this program.
+        StoreError: it cannot be read.
+    """
+    with _opened(folder, older=True) as db:
+        meta = {row["key"]: row["value"] for row in db.execute(QUERIES["read_meta"])}
+    return meta["mode"], int(meta["created_ns"])
 
 
 def orders(db: sqlite3.Connection, *, working_only: bool = False, limit: int = 50) -> list[Facts]:
@@ -156,6 +174,8 @@ def status(db: sqlite3.Connection) -> Facts:
         "instance_token": meta["instance_token"],
         **{name: None if row is None else _facts(row) for name, row in latest.items()},
         "latches": [_facts(row) for row in db.execute(QUERIES["read_active_latches"])],
+        "transfers": [_facts(row) for row in db.execute(QUERIES["read_cash_transfers"], {"limit": 5})],
+        "statistics_behind": bool(db.execute(QUERIES["statistics_behind"]).fetchone()[0]),
         **counts,
     }
 
@@ -175,7 +195,7 @@ def _amounts(value: Any) -> Any:
     return None if value is None else Decimal(value)
 
 
-def _check(db: sqlite3.Connection, path: Path) -> None:
+def _check(db: sqlite3.Connection, path: Path, older: bool) -> None:
     try:
         application_id = db.execute("PRAGMA application_id").fetchone()[0]
         version = db.execute("PRAGMA user_version").fetchone()[0]
@@ -184,7 +204,7 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
     newest = schema_files()[-1][0]
     if application_id != APPLICATION_ID:
         raise ConfigurationError("state", f"{path} belongs to another program", "name the daemon's state folder")
-    if version != newest:
+    if version > newest or (version < newest and not older):
         raise ConfigurationError(
             "state",
             f"{path} has schema version {version}, this program knows {newest}",

@@ -17,6 +17,8 @@ from oracle.core.marketdata import DailyIvObserved
 from oracle.core.message import Message
 from oracle.core.messages import (
     CashCorrected,
+    CashTransferred,
+    CriterionTightened,
     EquityMarked,
     ExitPlanAdvanced,
     ExitTriggered,
@@ -27,6 +29,7 @@ from oracle.core.messages import (
     IntentRefused,
     LatchChanged,
     LedgerSeeded,
+    NoteAdded,
     OperatorAnswered,
     OrderAdvanced,
     OrderClosed,
@@ -158,6 +161,13 @@ def correction_of(row: sqlite3.Row) -> CashCorrected:
     return converted(CashCorrected, {**values, "covers": covers, "amount_usd": from_micros(row["amount_micros"])})
 
 
+def seed_of(row: sqlite3.Row) -> LedgerSeeded:
+    """Rebuild the opening cash, whose listed movements are JSON; earlier versions kept none."""
+    holds = [] if row["holds"] is None else msgspec.json.decode(row["holds"])
+    amounts = {f"{name}_usd": from_micros(row[f"{name}_micros"]) for name in ("cash", "equity")}
+    return converted(LedgerSeeded, {**amounts, "at_ns": row["at_ns"], "holds": holds})
+
+
 def settlement_of(row: sqlite3.Row) -> PositionSettled:
     """Rebuild a settlement, whose covered ids are JSON."""
     values = {name: row[name] for name in PositionSettled.__struct_fields__ if not name.endswith("_usd")}
@@ -278,6 +288,7 @@ Writer = Callable[[sqlite3.Connection, Any, Stamp], None]
 WRITERS: Mapping[type[Message], Writer] = {
     LedgerSeeded: _plain("insert_seed"),
     FeeCharged: _plain("insert_fee"),
+    CashTransferred: _plain("insert_cash_transfer"),
     Intent: _plain("insert_intent"),
     IntentApproved: _write_approved,
     IntentRefused: _write_refused,
@@ -298,6 +309,8 @@ WRITERS: Mapping[type[Message], Writer] = {
     Reconciled: _plain("insert_reconciliation"),
     StrategyFailed: _plain("insert_strategy_failure"),
     OperatorAnswered: _plain("insert_operator_answer"),
+    NoteAdded: _plain("insert_session_note"),
+    CriterionTightened: _plain("tighten_criterion"),
     PositionAdopted: _write_adopted,
     CashCorrected: _plain("insert_cash_correction"),
     PositionSettled: _plain("insert_settlement"),

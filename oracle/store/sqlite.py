@@ -9,17 +9,18 @@ import asyncio
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TypeVar
 
 import aiosqlite
 
-from oracle.core.errors import ConfigurationError, StoreError
+from oracle.core.errors import ConfigurationError, DerivedError, StoreError
 from oracle.core.message import Message
 from oracle.core.messages import Stamped
 from oracle.store.loading import Loaded, load
+from oracle.store.performance import DerivedRow, ParameterSet, batches, register, rewrite, write_batch
 from oracle.store.rows import QUERIES, WRITERS, Stamp
 from oracle.store.state import DATABASE_NAME, FILE_MODE, StateLock, make_private, prepare_folder
 
@@ -132,6 +133,35 @@ class Store:
         """
         return await self._call(load)
 
+    async def write_derived(self, rows: Sequence[DerivedRow]) -> int:
+        """Write rows that are derived from the books, in transactions of their own; returns how many.
+
+        Raises:
+            DerivedError: some are not written; fills, orders and trades are as they were, and turns go on.
+        """
+        for batch in batches(rows):
+            await self._call_beside(write_batch, batch)
+        return len(rows)
+
+    async def rewrite(
+        self, put: Sequence[DerivedRow], drop: Sequence[DerivedRow], trades: Sequence[Mapping[str, object]]
+    ) -> None:
+        """Make the stored derived rows, and what rows of trades keep of their fills, the rebuilt ones, or leave all.
+
+        Raises:
+            DerivedError: nothing is written.
+        """
+        if put or drop or trades:
+            await self._call_beside(rewrite, put, drop, trades)
+
+    async def register(self, sets: Sequence[ParameterSet], at_ns: int) -> None:
+        """Put on record which code and parameters a process starts with, before its first turn.
+
+        Raises:
+            DerivedError: it could not be written; nothing that was booked is touched.
+        """
+        await self._call_beside(register, sets, at_ns)
+
     async def backup(self, target: Path) -> None:
         """Write a consistent copy to a new file of mode 0600 (``VACUUM INTO``).
 
@@ -172,6 +202,12 @@ class Store:
                 db.execute("ROLLBACK")
             raise
         self._log_id = log_id
+
+    async def _call_beside(self, work: Callable[..., None], *args: object) -> None:
+        try:
+            await self._call(work, *args)
+        except StoreError as error:
+            raise DerivedError(str(error)) from error
 
     async def _call(self, work: Callable[..., T], *args: object) -> T:
         # One hop to the connection's thread for a whole transaction. Separate awaits for BEGIN, rows and COMMIT would

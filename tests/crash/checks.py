@@ -14,6 +14,7 @@ import msgspec
 
 from oracle.core.instruments import multiplier
 from oracle.core.ledger import Ledger
+from oracle.core.messages import CashTransferred
 from oracle.core.structures import legs_of
 from oracle.core.vocabulary import Ending, OrderState, Purpose
 from oracle.execution.orders import TERMINAL
@@ -22,6 +23,7 @@ from oracle.store.loading import Loaded
 
 ZERO = Decimal(0)
 SETTLEMENTS = frozenset({"OPEXP", "OPEXC", "OPASN", "OPTRD", "OPCSH"})
+TRANSFERS = frozenset({"CSD", "CSW", "JNLC", "ACATC", "INT"})
 
 
 class Fill(msgspec.Struct, frozen=True):
@@ -53,6 +55,7 @@ class Truth(msgspec.Struct, frozen=True):
     orders: tuple[dict[str, Any], ...]
     fees_usd: Decimal
     settlements: tuple[Settlement, ...] = ()
+    transfers_usd: Decimal = ZERO
 
     @property
     def live(self) -> list[dict[str, Any]]:
@@ -91,7 +94,10 @@ def truth_of(exchange: Exchange) -> Truth:
         for kind, body in bodies
         if kind in SETTLEMENTS
     )
-    return Truth(exchange.now_ns, account.cash_usd, account.quantities(), fills, orders, account.fees_usd, settlements)
+    moved = sum((Decimal(body["net_amount"]) for kind, body in bodies if kind in TRANSFERS), ZERO)
+    return Truth(
+        exchange.now_ns, account.cash_usd, account.quantities(), fills, orders, account.fees_usd, settlements, moved
+    )  # fmt: skip
 
 
 def at_death(truth: Truth, books: Loaded) -> list[str]:
@@ -221,6 +227,7 @@ def _money(truth: Truth, books: Loaded) -> list[str]:
         positions[symbol] = positions.get(symbol, 0) + change
     known = sum((fee.amount_usd for fee in _fees(books)), ZERO)
     cash -= truth.fees_usd - known
+    cash += truth.transfers_usd - sum((row.amount_usd for row in transfers(books)), ZERO)
     out = []
     if cash != truth.cash_usd:
         out.append(f"cash: {cash} USD by the ledger and the fills to come, {truth.cash_usd} USD at the exchange")
@@ -232,6 +239,11 @@ def _money(truth: Truth, books: Loaded) -> list[str]:
 
 def _fees(books: Loaded) -> Iterable[Any]:
     return (message for message in books.books if type(message).__name__ == "FeeCharged")
+
+
+def transfers(books: Loaded) -> list[CashTransferred]:
+    """The transfers that the books hold."""
+    return [message for message in books.books if isinstance(message, CashTransferred)]
 
 
 def ledger_of(books: Loaded) -> Ledger:

@@ -8,12 +8,14 @@ import random
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 import orjson
 
 from oracle.core.errors import ConfigurationError, StoreError
+from oracle.recompute import check
 from oracle.sim.exchange import Exchange
 from oracle.store import read
 from oracle.store.loading import Loaded, load
@@ -70,18 +72,30 @@ def reconciliations(state: Path) -> list[tuple[int, str]]:
         ]
 
 
+def derived(state: Path) -> list[str]:
+    """What ``oracle recompute --check`` finds: rows may be behind at a death, and never wrong."""
+    return [f"recompute --check: {fault}" for fault in check(state).faults]
+
+
+def behind(state: Path) -> list[str]:
+    """Rows that are behind; at the end of a run none are."""
+    found = check(state).behind
+    return [f"{count} rows of {table} are behind at the end" for table, count in found.items() if count > 0]
+
+
 class Play:
     """One exchange's sessions with kills."""
 
     def __init__(
         self, seed: int, folder: Path, on_kill: Callable[[Kill], None] | None = None,
-        ready_limit_s: float = READY_LIMIT_S,
+        ready_limit_s: float = READY_LIMIT_S, behaviour: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:  # fmt: skip
         self._rng = random.Random(seed)
         self._seed = seed
         self._folder = folder
         self._state = folder / "state"
         self._on_kill = on_kill
+        self._behaviour = behaviour
         self._ready_limit_s = ready_limit_s
         self._start_s = 3.0
         self._before: checks.Truth | None = None
@@ -97,7 +111,7 @@ class Play:
         script = list(plans)
         self._folder.mkdir(parents=True, exist_ok=True)
         fee = FEES_USD[self._seed % len(FEES_USD)]
-        async with exchange(self._seed, sessions, fee) as (url, market):
+        async with exchange(self._seed, sessions, fee, self._behaviour) as (url, market):
             daemon = Daemon(url, market, self._state, self._seed // len(FEES_USD))
             while len(self.result.kills) < kills:
                 plan, wall_s = (script.pop(0), None) if script else draw(self._rng, self._start_s)
@@ -136,6 +150,8 @@ class Play:
             if run.ready_s is not None and self._before is not None:
                 for problem in checks.learnt(self._before.fills, books):
                     self._say(problem)
+            for problem in derived(self._state):
+                self._say(problem)
         self._compare_memories(run, books)
         if run.code == -signal.SIGKILL:
             held = checks.Held(0, 0, 0, 0, len(truth.live)) if books is None else checks.struck(truth, books)
@@ -168,6 +184,8 @@ class Play:
     def _finish(self, market: Exchange) -> None:
         truth, books = checks.truth_of(market), books_of(self._state)
         for problem in checks.at_end(truth, books):
+            self._say(problem)
+        for problem in behind(self._state):
             self._say(problem)
         result = self.result
         rows = reconciliations(self._state)

@@ -10,9 +10,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -59,7 +60,9 @@ class Run(msgspec.Struct):
 
 
 @asynccontextmanager
-async def exchange(seed: int, sessions: int = 1, fee_usd: str = "0") -> AsyncIterator[tuple[str, Exchange]]:
+async def exchange(
+    seed: int, sessions: int = 1, fee_usd: str = "0", behaviour: Mapping[str, Any] = MappingProxyType({})
+) -> AsyncIterator[tuple[str, Exchange]]:
     """Serve an exchange in this loop: (address, the exchange itself, to be looked at between steps)."""
     table, market = build_market(seed=seed, date=DATE, sessions=sessions, source=None, underlying=None)
     sim, made, bound = SimSettings(), [], asyncio.get_running_loop().create_future()
@@ -73,6 +76,7 @@ async def exchange(seed: int, sessions: int = 1, fee_usd: str = "0") -> AsyncIte
     config = ExchangeConfig.model_validate(
         {
             "port": 0, "hold": True, "seed": seed, "plan": "basic", "fees": fees,
+            "behaviour": dict(behaviour),
             "key": sim.key.get_secret_value(), "secret": sim.secret.get_secret_value(),
         }
     )  # fmt: skip

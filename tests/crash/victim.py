@@ -9,6 +9,7 @@ import asyncio
 import os
 import random
 import signal
+import sqlite3
 import sys
 from collections.abc import Callable
 from decimal import Decimal
@@ -22,10 +23,11 @@ from oracle.__main__ import main as oracle_main
 from oracle.alpaca.rest import Reply, RestClient
 from oracle.core.engine import Engine, Turn
 from oracle.core.message import Message
-from oracle.core.messages import OrderClosed, OrderFilled, Stamped, SubmitOrder
+from oracle.core.messages import CashTransferred, OrderClosed, OrderFilled, Stamped, SubmitOrder
 from oracle.core.vocabulary import Purpose
 from oracle.running import Core
 from oracle.store import sqlite
+from oracle.store.rows import QUERIES
 from oracle.store.sqlite import Store, durable
 
 # What each watch remembers and a restart need not: when to try again, and how often was refused.
@@ -35,6 +37,7 @@ KINDS: dict[str, Callable[[Message], bool]] = {
     "fill": lambda message: isinstance(message, OrderFilled),
     "order": lambda message: isinstance(message, SubmitOrder),
     "exit": lambda message: isinstance(message, SubmitOrder) and message.purpose is not Purpose.ENTRY,
+    "transfer": lambda message: isinstance(message, CashTransferred),
     "closed": lambda message: isinstance(message, OrderClosed),
 }
 
@@ -42,9 +45,10 @@ KINDS: dict[str, Callable[[Message], bool]] = {
 class Plan(msgspec.Struct, frozen=True):
     """Where to die: at the ``count``-th time of ``point`` (a commit with a message of ``kind``; a POST; …).
 
-    Points: ``none``, ``turn``, ``commit_before``, ``commit_within``, ``commit_after``, and for POST, DELETE and GET of
-    the trading API ``<method>_before``, ``_during`` (the request is on its way) and ``_after`` (its answer was read and
-    not yet told). ``armed``: from the start, instead of from SIGUSR1 on. ``seed`` draws the moment within ``during``.
+    Points: ``none``, ``turn``, ``commit_before``, ``commit_within``, ``commit_after``, the same of ``derived`` (a write
+    of statistics and what else is made from the books), and for POST, DELETE and GET of the trading API
+    ``<method>_before``, ``_during`` (the request is on its way) and ``_after`` (its answer was read and not yet told).
+    ``armed``: from the start, instead of from SIGUSR1 on. ``seed`` draws the moment within ``during``.
     """
 
     point: str
@@ -170,6 +174,30 @@ def wrap_store(death: Death) -> None:
     Store.commit = committed  # type: ignore[method-assign]
 
 
+def wrap_derived(death: Death) -> None:
+    """Die before, within or after a write of derived rows."""
+    write, batch = Store.write_derived, sqlite.write_batch
+
+    def halved(db: sqlite3.Connection, rows: Any) -> None:
+        if death.due("derived_within"):
+            db.execute("BEGIN IMMEDIATE")
+            for row in rows[: len(rows) // 2 + 1]:
+                db.execute(QUERIES[f"put_{row.table}"], row.values)
+            death.die()
+        batch(db, rows)
+
+    async def written(self: Store, rows: Any) -> int:
+        if death.due("derived_before"):
+            death.die()
+        count = await write(self, rows)
+        if death.due("derived_after"):
+            death.die()
+        return count
+
+    sqlite.write_batch = halved
+    Store.write_derived = written  # type: ignore[method-assign]
+
+
 def _dying(death: Death, write: Any) -> Any:
     def written(*args: Any) -> None:
         write(*args)
@@ -202,7 +230,7 @@ def main() -> None:
     plan = msgspec.json.decode(sys.argv[1], type=Plan)
     sys.argv = ["oracle", *sys.argv[2:]]
     death = Death(plan)
-    for wrap in (wrap_core, wrap_store, wrap_rest):
+    for wrap in (wrap_core, wrap_store, wrap_derived, wrap_rest):
         wrap(death)
     oracle_main()
 

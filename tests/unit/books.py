@@ -15,6 +15,9 @@ from oracle.core.market import MarketState
 from oracle.core.marketdata import Quote
 from oracle.core.message import Message
 from oracle.core.messages import (
+    CashTransferred,
+    EquityMarked,
+    FeeCharged,
     ForeignExecution,
     LedgerSeeded,
     OrderAdvanced,
@@ -98,7 +101,8 @@ class Bookkeeping:
         market, chains = MarketState(), Chains()
         self.ledger = Ledger()
         marks = Marks(market, chains, 15, self.ledger.held)
-        self.engine = Engine(TABLE, market, chains, self.ledger, EquityKeeper(self.ledger, marks))
+        self.equity = EquityKeeper(self.ledger, marks)
+        self.engine = Engine(TABLE, market, chains, self.ledger, self.equity)
         self.desk, self.reader, self.reconciler = Desk(DeskSettings(FEE)), AccountReader(), Reconciler()
         for actor in (marks, self.desk, self.reader, self.reconciler):
             self.engine.bus.subscribe(actor.handlers())
@@ -169,13 +173,19 @@ class Bookkeeping:
         """A new process with what the store holds."""
         again = Bookkeeping()
         again.at_ns, again.told, again.all = self.at_ns, self.told, list(self.all)
-        books = (LedgerSeeded, SubmitOrder, OrderFilled, OrderClosed, PositionSettled)
-        again.ledger.restore([m for m in self.all if isinstance(m, books)])
+        kinds = (LedgerSeeded, SubmitOrder, OrderFilled, OrderClosed, PositionSettled, FeeCharged, CashTransferred)
+        books = [m for m in self.all if isinstance(m, kinds)]
+        again.ledger.restore(books)
+        marks = [n for n, m in enumerate(self.all) if isinstance(m, EquityMarked)]
+        unmarked = of(CashTransferred, self.all[marks[-1] if marks else 0 :])
+        seed = of(LedgerSeeded, self.all)
+        again.equity.restore(of(EquityMarked, self.all)[-1:], seed[0] if seed else None, unmarked=unmarked)
         submits, advanced = of(SubmitOrder, self.all), of(OrderAdvanced, self.all)
         fills, ended, foreign = (of(k, self.all) for k in (OrderFilled, OrderClosed, ForeignExecution))
         settled = of(PositionSettled, self.all)
         again.desk.restore(submits, advanced, fills, ended, foreign, settled)
         again.reader.restore(submits, advanced, fills, ended)
         again.reconciler.restore(advanced, fills, foreign, settled)
+        again.reconciler.restore_transfers(books)
         again.engine.start(self.at_ns)
         return again
