@@ -50,6 +50,7 @@ from oracle.store.sqlite import Store
 from oracle.store.state import require_free
 from oracle.strategies.base import Strategy
 from oracle.tally import Tally
+from oracle.tracking import Tracking
 
 log = structlog.get_logger("oracle.app")
 CALENDAR_BEFORE_DAYS, CALENDAR_AFTER_DAYS = 150, 400
@@ -117,10 +118,17 @@ async def run(
         journal = _open_journal(state, opening_record(config, table, loaded, strategies, start_ns), stack)
         core = build_core(config, table, loaded, strategies)
         running = Running(config, core, Tally(), clock, table, welcome, state)
-        daemon, edges = await _connect(running, account, observer, store, journal, stack)
+        newest = "" if loaded.session is None else loaded.session.date
+        tracking = Tracking(
+            store, state, table, config, strategies, observer.track, date=newest, paced=pacing is not None
+        )
+        stack.push_async_callback(tracking.close)
+        running.statistics_fault = lambda: tracking.statistician.fault
+        daemon, edges = await _connect(running, account, observer, store, journal, tracking, stack)
         observer.restore(loaded.working, loaded.order_events, loaded.latches, loaded.still_open)
         running.tally.restore(loaded.still_open, loaded.last_equity)
         core.engine.start(start_ns)
+        await tracking.start(start_ns)
         observer.set_state("warming")
         await _first_reads(core, edges, table, clock.now_ns(), simulated=pacing is not None)
         edges.start()
@@ -133,6 +141,7 @@ async def run(
             housekeeping.start()
             stack.callback(housekeeping.stop)
             await daemon.run_wall(core.prepare)
+        await tracking.finish()
         return _result(running, store, journal, observer)
 
 
@@ -165,8 +174,9 @@ def _ending(journal: JournalWriter) -> Callable[[object, BaseException | None, o
 
 
 async def _connect(
-    running: Running, account: Account, observer: Observer, store: Store, journal: JournalWriter, stack: AsyncExitStack
-) -> tuple[Daemon, Edges]:
+    running: Running, account: Account, observer: Observer, store: Store, journal: JournalWriter, tracking: Tracking,
+    stack: AsyncExitStack,
+) -> tuple[Daemon, Edges]:  # fmt: skip
     """Make the edges, the loop and the console around a core."""
     core, inbox = running.core, Inbox()
     timers = EdgeTimers(running.clock, inbox.changed.set)
@@ -181,7 +191,7 @@ async def _connect(
         edge_timers=timers, check_edges=fault_of(edges),
         observers=(
             running.tally.on_turn, _counted(observer), EventLog().on_turn, _held_watch(core, edges), control.on_turn,
-            lambda turn, _seconds: seen.take(turn.messages, turn.stamped.at_ns),
+            lambda turn, _seconds: seen.take(turn.messages, turn.stamped.at_ns), tracking.on_turn,
         ),
     )  # fmt: skip
     monitor = Monitor(observer, running, edges, inbox, store.probe, lambda: daemon.stuck_s)

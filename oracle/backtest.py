@@ -48,6 +48,7 @@ from oracle.store.sqlite import Store, is_durable
 from oracle.store.state import require_free
 from oracle.strategies.base import Strategy
 from oracle.tally import Tally
+from oracle.tracking import complete, register
 
 MODE = "backtest"
 # Closes and warm-up bars of before the first date; expiries, LEAPS of recorded chains included, after the last.
@@ -171,7 +172,9 @@ async def run_backtest(
             leave_open=what.leave_open, step_s=what.step_s,
         )  # fmt: skip
         del core
+        await register(store, config, strategies, exchange.now_ns)
         await run.run(progress)
+        await complete(store, state, strategies, observer.track)
         journal.close()
         metrics_file = state / "metrics.prom"
         metrics_file.touch(mode=0o600)

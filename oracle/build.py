@@ -13,6 +13,7 @@ from oracle.core.equity import EquityKeeper, Marks
 from oracle.core.ledger import Ledger
 from oracle.core.market import MarketState
 from oracle.core.messages import STRATEGY_DISABLED_LATCH, STRATEGY_FAILED_LATCH
+from oracle.core.record import Record
 from oracle.core.sessions import SessionTable
 from oracle.execution.account import AccountReader
 from oracle.execution.desk import Desk
@@ -86,7 +87,7 @@ def build_core(config: Config, table: SessionTable, loaded: Loaded, strategies: 
     reader = AccountReader(config.sim.account_read_every_s) if config.mode == "sim" else AccountReader()
     reconciler = Reconciler()
     ledger.restore(loaded.books)
-    equity.restore(loaded.equity, loaded.seed, loaded.latches)
+    equity.restore(loaded.equity, loaded.seed, loaded.latches, loaded.unmarked)
     runner.restore(*(_latched(loaded, prefix) for prefix in (STRATEGY_FAILED_LATCH, STRATEGY_DISABLED_LATCH)))
     for intent in loaded.intents:
         for strategy in strategies:
@@ -101,20 +102,29 @@ def build_core(config: Config, table: SessionTable, loaded: Loaded, strategies: 
             advanced_ns=loaded.advanced_ns,
         )
     )  # fmt: skip
-    desk.restore(
-        loaded.submits, loaded.order_events, loaded.fills, loaded.order_ends, loaded.foreign, loaded.settlements
-    )
-    reader.restore(loaded.submits, loaded.order_events, loaded.fills, loaded.order_ends)
-    reconciler.restore(loaded.order_events, loaded.fills, loaded.foreign, loaded.settlements, loaded.settled)
+    _restore_execution(loaded, desk, reader, reconciler)
     volatility = VolatilityObserver(
         chains, table, observed_underlyings(config, strategies), history=loaded.iv_history,
         rate_per_year=RATE_PER_YEAR, max_age_s=max(60.0, age_s),
     )  # fmt: skip
     engine = Engine(table, market, chains, ledger, equity, volatility, positioning)
     foreign = ForeignOrders(loaded.token)
-    for actor in (chains, marks, keeper, volatility, positioning, runner, gate, desk, reader, reconciler, foreign):
+    record = Record(strategy.name for strategy in strategies)
+    record.restore(loaded.criteria)
+    deciding = (chains, marks, keeper, volatility, positioning, runner, gate, desk, reader, reconciler, foreign)
+    for actor in (*deciding, record):
         engine.bus.subscribe(actor.handlers())
     return Core(engine, ledger, market, gate, strategies, lambda: chains.prepare(engine.at_ns))
+
+
+def _restore_execution(loaded: Loaded, desk: Desk, reader: AccountReader, reconciler: Reconciler) -> None:
+    """Bring what works orders and compares accounts back to what the store holds."""
+    desk.restore(
+        loaded.submits, loaded.order_events, loaded.fills, loaded.order_ends, loaded.foreign, loaded.settlements
+    )
+    reader.restore(loaded.submits, loaded.order_events, loaded.fills, loaded.order_ends, loaded.marked_ns)
+    reconciler.restore(loaded.order_events, loaded.fills, loaded.foreign, loaded.settlements, loaded.settled)
+    reconciler.restore_transfers(loaded.books)
 
 
 def observed_underlyings(config: Config, strategies: Sequence[Strategy]) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ from oracle.core.marketdata import DailyIvMissing, DailyIvRanked, FeedChanged
 from oracle.core.message import Message
 from oracle.core.messages import (
     CashCorrected,
+    CashTransferred,
+    CriterionTightened,
     DrainRequested,
     ExitTriggered,
     ExitUnjudged,
@@ -25,6 +27,7 @@ from oracle.core.messages import (
     LatchChanged,
     NoData,
     NoSignal,
+    NoteAdded,
     OperatorAnswered,
     OperatorRequested,
     OrderAdvanced,
@@ -104,6 +107,10 @@ def _iv_ranked(m: DailyIvRanked) -> Fields:
     }  # fmt: skip
 
 
+def _tightened(m: CriterionTightened) -> Fields:
+    return {"strategy": m.strategy, "criterion": m.criterion, "value": m.value, "before": m.before, "who": m.who}
+
+
 def _settled(m: PositionSettled) -> Fields:
     shares = {} if m.shares == 0 else {
         "shares": m.shares, "shares_symbol": m.shares_symbol, "share_price_usd": str(m.share_price_usd),
@@ -111,6 +118,12 @@ def _settled(m: PositionSettled) -> Fields:
     return {
         "settlement_id": m.settlement_id, "trade_id": m.trade_id, "ending": m.ending.value, "symbol": m.symbol,
         "contracts": m.contracts, "price_usd": str(m.price_usd), "source": m.source, **shares,
+    }  # fmt: skip
+
+
+def _transferred(m: CashTransferred) -> Fields:
+    return {
+        "activity_id": m.activity_id, "kind": m.kind, "amount_usd": str(m.amount_usd), "date": m.date, "text": m.text,
     }  # fmt: skip
 
 
@@ -158,7 +171,10 @@ TABLE: dict[type[Message], tuple[str, str, Callable[[Any], Fields]]] = {
         "warning",
         lambda m: {"request_id": m.request_id, "symbol": m.symbol, "amount_usd": str(m.amount_usd), "who": m.who},
     ),
+    CashTransferred: ("cash_transferred", "info", _transferred),
     PositionSettled: ("position_settled", "warning", _settled),
+    NoteAdded: ("note_added", "info", lambda m: {"session": m.session, "text": m.text, "who": m.who}),
+    CriterionTightened: ("criterion_tightened", "warning", _tightened),
     ForeignExecution: (
         "foreign_execution",
         "error",

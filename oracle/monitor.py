@@ -176,6 +176,7 @@ class Monitor:
             "day_start_usd": equity.day_start_usd,
             "realized_today_usd": equity.realized_today_usd,
             "open_trades": len(context.ledger.open_trades()),
+            "statistics": running.statistics_fault() or "current",
             "inputs": running.core.engine.seq,
             "uptime_s": round(asyncio.get_running_loop().time() - self._started_s, 1),
         }

@@ -44,3 +44,5 @@ class Running:
     welcome: Welcome | None
     state: Path
     metrics_url: str = ""
+    # Why stored statistics are behind the trades; "" while they are not.
+    statistics_fault: Callable[[], str] = str

@@ -78,6 +78,8 @@ def counted(metric: str, more: str = "", by: str = "") -> str:
     return f"sum {f'by ({by}) ' if by else ''}(increase({on(metric, more)}[$__range]))"
 
 
+# The account stands where a strategy's name does.
+STRATEGIES = 'strategy!="account"'
 DRAWDOWN = float(RiskLimits().drawdown_fraction)
 
 ROWS = (
@@ -110,6 +112,34 @@ ROWS = (
               "currencyUSD", 8, (Query(f"max by (kind) ({on('oracle_pnl_dollars')})", "{{kind}}"),)),
         Panel("series", "Open trades", "By strategy.", "none", 4, (
             Query(f"sum by (strategy) ({on('oracle_open_trades')})", "{{strategy}}"),)),
+    )),
+    Row("Track record", 8, (
+        Panel("bars", "Readiness", "Confidence, 0 to 100, that a strategy's code and parameters meet every criterion. "
+              "The reasons: oracle readiness.", "none", 6, (
+                  Query(f"max by (strategy) ({on('oracle_readiness_score', STRATEGIES)})", "{{strategy}}"),)),
+        Panel("table", "On record", "Of each strategy as it is now: trades, ready or not, trades still needed, win "
+              "rate, profit factor, Sharpe. What is missing is not known yet.", "none", 10, (
+                  Query(f"max by (strategy) ({on('oracle_track_trades')})", "trades"),
+                  Query(f"max by (strategy) ({on('oracle_readiness_ready')})", "ready"),
+                  Query(f"max by (strategy) ({on('oracle_readiness_trades_needed')})", "needed"),
+                  Query(f"max by (strategy) ({on('oracle_track_win_rate')})", "win rate"),
+                  Query(f"max by (strategy) ({on('oracle_track_profit_factor')})", "profit factor"),
+                  Query(f"max by (strategy) ({on('oracle_track_sharpe_ratio')})", "Sharpe"),
+                  Query(f"max by (strategy) ({on('oracle_track_expectancy_r')})", "expectancy R"))),
+        Panel("series", "Cumulative P&L", "Marked to market at each session's end, net of modelled fees, by strategy "
+              "and for the account.", "currencyUSD", 8, (
+                  Query(f"max by (strategy) ({on('oracle_track_cumulative_pnl_dollars')})", "{{strategy}}"),)),
+    )),
+    Row("Track record in money", 6, (
+        Panel("series", "Net P&L of trades", "Of round trips closed, net of modelled fees.", "currencyUSD", 8, (
+            Query(f"max by (strategy) ({on('oracle_track_net_pnl_dollars')})", "{{strategy}}"),)),
+        Panel("series", "Last session's P&L", "Marked to market, net of modelled fees.", "currencyUSD", 8, (
+            Query(f"max by (strategy) ({on('oracle_track_day_pnl_dollars')})", "{{strategy}}"),)),
+        Panel("series", "Largest drawdown", "The largest fall from a peak on record.", "percentunit", 4, (
+            Query(f"max by (strategy) ({on('oracle_track_max_drawdown_ratio')})", "{{strategy}}"),)),
+        Panel("stat", "Statistics", "1: the last refresh failed, and the figures above are older than the trades. The "
+              "log says why (statistics_failed).", "none", 4, (
+                  Query(f"max({on('oracle_statistics_stale')})", "stale"),), ((None, GREEN), (1, RED))),
     )),
     Row("Feeds and books", 7, (
         Panel("stat", "Feeds", "Each feed's state. Not live in market hours: runbook OracleFeedStale.",
@@ -211,6 +241,8 @@ def _panel(panel: Panel, number: int, place: models.GridPos) -> Any:
         if panel.kind == "table":
             target = target.format(prometheus_models.PromQueryFormat.TABLE)
         made = made.with_target(target)
+    if panel.kind == "table" and len(panel.queries) > 1:
+        made = _joined(made, panel)
     steps = [models.Threshold(value=at, color=colour) for at, colour in panel.colours or ((None, BLUE),)]
     limits = dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
     made = made.thresholds(limits)
@@ -226,6 +258,15 @@ def _panel(panel: Panel, number: int, place: models.GridPos) -> Any:
         made = made.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     if panel.kind == "bars":
         made = made.orientation(common_models.VizOrientation.HORIZONTAL).min(0).decimals(0)
+    return made
+
+
+def _joined(made: Any, panel: Panel) -> Any:
+    """Make one table of several queries: a row for each strategy, a column for each query."""
+    names = {f"Value #{chr(ord('A') + n)}": query.legend for n, query in enumerate(panel.queries)}
+    hidden = {"Time": True}
+    for step, options in (("merge", {}), ("organize", {"excludeByName": hidden, "renameByName": names})):
+        made = made.with_transformation(models.DataTransformerConfig(id_val=step, options=options))
     return made
 
 

@@ -10,12 +10,20 @@ from oracle.cli import (
     breakeven,
     chain,
     control,
+    criteria,
     demo,
+    divergence,
     exchange,
+    export,
     gamma,
     iv,
+    note,
+    performance,
     preflight,
+    readiness,
+    recompute,
     replay,
+    report,
     run,
     show,
     strategies,
@@ -47,6 +55,8 @@ app.command("backtest")(backtest.backtest)
 app.command("exchange")(exchange.exchange)
 app.command("run")(run.run)
 app.command("replay")(replay.replay)
+app.command("recompute")(recompute.recompute)
+app.command("divergence")(divergence.divergence)
 app.command("status")(show.status)
 app.command("positions")(show.positions)
 app.command("orders")(show.orders)
@@ -58,7 +68,13 @@ app.command("enable")(control.enable)
 app.command("disable")(control.disable)
 app.command("reconcile")(control.reconcile)
 app.command("adopt")(control.adopt)
+app.command("note")(note.note)
 app.command("trade")(trade.trade)
+app.command("performance")(performance.performance)
+app.command("readiness")(readiness.readiness)
+app.command("report")(report.report)
+app.command("export")(export.export)
+app.command("criteria")(criteria.criteria)
 app.command("preflight")(preflight.preflight)
 app.command("chain")(chain.chain)
 app.command("gamma")(gamma.gamma)

@@ -44,6 +44,9 @@ def status(state: StateOption = DEFAULT_STATE, json: JsonOption = False) -> None
             "day start, peak", f"{_usd(equity['day_start_equity_usd'])}, {_usd(equity['peak_equity_usd'])} USD"
         )
         table.add_row("realised today", "before modelled fees: " + f"{equity['realized_today_usd']:+,.2f} USD")
+    for moved in facts["transfers"]:
+        what = f"{moved['amount_usd']:+,.2f} USD {moved['kind']} {moved['text']}".rstrip()
+        table.add_row("transfer", f"{what} ({_when(moved['at_ns'])})")
     for name in ("open_trades", "closed_trades", "working_orders", "unknown_orders", "foreign_executions"):
         table.add_row(name.replace("_", " "), str(facts[name]))
     for held in facts["holdings"]:
@@ -56,6 +59,8 @@ def status(state: StateOption = DEFAULT_STATE, json: JsonOption = False) -> None
         table.add_row("breaker set", f"{latch['latch']}: {latch['reason']}")
     if not facts["latches"]:
         table.add_row("breakers set", "none")
+    if facts["statistics_behind"]:
+        table.add_row("statistics", "behind the trades; the log says why (statistics_failed), a session's end mends it")
     for row in facts["not_ours"]:
         what = f"{row['side']} {row['qty']} {row['symbol']} at {_price(row['price_usd'])}"
         table.add_row("not ours", f"{what}; see oracle adopt --help")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from oracle.core.trackrecord import ACCOUNT
 from oracle.core.vocabulary import Ending, Feed, FeedState, OrderState, Side
 
 COUNTER, GAUGE, HISTOGRAM, INFO = "counter", "gauge", "histogram", "info"
@@ -23,13 +24,17 @@ _BPS = (-500.0, -200.0, -100.0, -50.0, -20.0, 0.0, 20.0, 50.0, 100.0, 200.0, 500
 
 
 class Metric(msgspec.Struct, frozen=True):
-    """One row. ``labels`` name their value sets in ``VALUES`` or ``Labels`` by the same word, or ``label=set``."""
+    """One row. ``labels`` name their value sets in ``VALUES`` or ``Labels`` by the same word, or ``label=set``.
+
+    ``late``: a series exists only while its figure is known; all others are there from the start.
+    """
 
     name: str
     kind: str
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    late: bool = False
 
 
 class Labels(msgspec.Struct, frozen=True):
@@ -90,6 +95,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "trade_result": ("win", "loss", "scratch"),
     "pnl": ("realized", "unrealized"),
     "fees": ("broker", "modelled"),
+    "transfer": ("deposit", "withdrawal", "interest"),
     "reconcile": ("agreed", "differs"),
     "direction": ("bullish", "bearish"),
     "endpoint": (
@@ -100,6 +106,8 @@ VALUES: dict[str, tuple[str, ...]] = {
     "lane": ("ordered", "conflated"),
     "check": (*(f"feed_{feed}" for feed in Feed), "reconciled", "store", "trading", OTHER),
     "part": ("loop", "core", "writer", *Feed),
+    "done": ("done", "failed"),
+    "report": ("month", "week", "day"),
     "level": ("debug", "info", "warning", "error", "critical"),
 }
 
@@ -165,6 +173,7 @@ CATALOGUE: tuple[Metric, ...] = (
     Metric("oracle_order_fill_seconds", HISTOGRAM, "From the order to each of its fills.", (), _FILL_S),
     Metric("oracle_fills_total", COUNTER, "Executions booked.", ("strategy", "side")),
     Metric("oracle_fees_dollars_total", COUNTER, "Fees: charged by the broker, and modelled.", ("kind=fees",)),
+    Metric("oracle_cash_transfers_dollars_total", COUNTER, "Cash moved without a trade, unsigned.", ("kind=transfer",)),
     Metric("oracle_slippage_bps", HISTOGRAM, "Slippage of closed trades, positive is cost.", ("strategy",), _BPS),
     Metric("oracle_foreign_executions_total", COUNTER, "Executions of orders that are not ours."),
     Metric("oracle_settlements_total", COUNTER, "Legs that ended without an order of ours.", ("ending",)),
@@ -193,6 +202,23 @@ CATALOGUE: tuple[Metric, ...] = (
     ),
     Metric("oracle_flow_premium_dollars", GAUGE, "Unusual option premium of 30 minutes.", ("underlying", "direction")),
     Metric("oracle_flow_activities", GAUGE, "Unusual option activities of 30 minutes.", ("underlying", "direction")),
+    Metric("oracle_track_info", INFO, "The hash whose record is shown.", ("strategy=tracked",), late=True),
+    Metric("oracle_track_trades", GAUGE, "Closed round trips on record.", ("strategy=tracked",), late=True),
+    Metric("oracle_track_win_rate", GAUGE, "Share of trades that won, 0 to 1.", ("strategy=tracked",), late=True),
+    Metric("oracle_track_profit_factor", GAUGE, "Gross profit by gross loss.", ("strategy=tracked",), late=True),
+    Metric("oracle_track_expectancy_r", GAUGE, "Mean P&L in planned risks.", ("strategy=tracked",), late=True),
+    Metric("oracle_track_sharpe_ratio", GAUGE, "Of daily returns, annualised.", ("strategy=tracked",), late=True),
+    Metric("oracle_track_max_drawdown_ratio", GAUGE, "Largest fall from a peak.", ("strategy=tracked",), late=True),
+    Metric("oracle_track_net_pnl_dollars", GAUGE, "P&L of trades, net of fees.", ("strategy=tracked",), late=True),
+    Metric("oracle_track_day_pnl_dollars", GAUGE, "P&L of the last session.", ("strategy=tracked",), late=True),
+    Metric("oracle_track_cumulative_pnl_dollars", GAUGE, "P&L of all sessions.", ("strategy=tracked",), late=True),
+    Metric("oracle_readiness_score", GAUGE, "Confidence, 0 to 100, of readiness.", ("strategy=tracked",), late=True),
+    Metric("oracle_readiness_ready", GAUGE, "1 if ready for live money, 0 if not.", ("strategy=tracked",), late=True),
+    Metric("oracle_readiness_trades_needed", GAUGE, "Trades until enough.", ("strategy=tracked",), late=True),
+    Metric("oracle_statistics_refreshes_total", COUNTER, "Refreshes of stored statistics.", ("result=done",)),
+    Metric("oracle_statistics_refresh_seconds", HISTOGRAM, "From a close to its stored statistics.", (), _DELAY_S),
+    Metric("oracle_statistics_stale", GAUGE, "1 while the last refresh of the statistics has failed."),
+    Metric("oracle_reports_total", COUNTER, "Reports that the daemon made by itself.", ("report", "result=done")),
     Metric("oracle_db_commit_seconds", HISTOGRAM, "Duration of durable commits.", (), _DISK_S),
     Metric("oracle_log_events_total", COUNTER, "Log lines written.", ("level",)),
 )
@@ -226,13 +252,16 @@ def markdown() -> str:
         "Served at `/metrics` on the loopback console. Generated from `oracle/metrics/catalogue.py`; a test compares.",
         "`process_*` and `python_*` come from prometheus-client. Unknown figures are NaN, never 0. Label values are",
         "closed sets; a value outside its set is counted as `other`. Counters begin at 0 with the process.",
+        "Metrics marked with * have no series while their figure is unknown. Those of the track record are the stored",
+        "statistics of the present hash of a strategy; `account` stands for all trades, so do not sum over `strategy`.",
         "",
         "| metric | kind | labels | meaning |",
         "|---|---|---|---|",
     ]
     for metric in CATALOGUE:
         names = ", ".join(label_names(metric))
-        lines.append(f"| `{metric.name}` | {metric.kind} | {names} | {metric.help} |")
+        late = "*" if metric.late else ""
+        lines.append(f"| `{metric.name}`{late} | {metric.kind} | {names} | {metric.help} |")
     lines += ["", "| label values | set |", "|---|---|"]
     lines += [f"| {name} | {', '.join(str(value) for value in values)} |" for name, values in sorted(VALUES.items())]
     lines += ["| strategy, rule, latch, exit_rule, underlying | what is configured, and `other` |", ""]
@@ -242,6 +271,8 @@ def markdown() -> str:
 def _values(name: str, labels: Labels) -> tuple[str, ...]:
     if name == "type":
         return tuple(INPUT_TYPES)
+    if name == "tracked":
+        return (*dict.fromkeys(labels.strategy), ACCOUNT)
     if name in VALUES:
         return tuple(str(value) for value in VALUES[name])
     given: Sequence[str] = getattr(labels, name)

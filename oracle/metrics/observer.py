@@ -14,6 +14,7 @@ from prometheus_client import generate_latest
 from oracle.core.marketdata import Bar, DailyIvMissing, DailyIvRanked, FeedChanged, Quote
 from oracle.core.message import Message
 from oracle.core.messages import (
+    CashTransferred,
     EquityMarked,
     ExitTriggered,
     FeeCharged,
@@ -43,6 +44,7 @@ from oracle.metrics.catalogue import INPUT_TYPES, OTHER, Labels
 from oracle.metrics.evaluations import CONDITION, VALUE, EvaluationGauges
 from oracle.metrics.positioning import COUNT, GAUGES, PREMIUM, show
 from oracle.metrics.series import Series
+from oracle.metrics.track import TrackGauges
 from oracle.metrics.volatility import IV_GAUGES, count_missing, show_iv
 
 NS = 1_000_000_000
@@ -72,6 +74,7 @@ class Observer:
         """
         series = Series(labels)
         self.registry, self._get, self._one, self._children = series.registry, series.get, series.one, series.children
+        self.track = TrackGauges(series)
         self._one("oracle_build_info").info(build)
         self._one("oracle_start_timestamp_seconds").set(started_ns / NS)
         for name in _UNKNOWN_UNTIL_SET:
@@ -227,6 +230,7 @@ class Observer:
             OrderAdvanced: self._on_advanced,
             OrderFilled: self._on_filled,
             FeeCharged: self._on_fee,
+            CashTransferred: self._on_transferred,
             OrderClosed: self._on_order_closed,
             ForeignExecution: lambda _m, _: self._one("oracle_foreign_executions_total").inc(),
             PositionSettled: lambda m, _: self._get("oracle_settlements_total", m.ending).inc(),
@@ -304,6 +308,10 @@ class Observer:
     def _on_fee(self, message: FeeCharged, _at_ns: int) -> None:
         if message.amount_usd > 0 and not message.in_opening_cash:
             self._get("oracle_fees_dollars_total", "broker").inc(float(message.amount_usd))
+
+    def _on_transferred(self, message: CashTransferred, _at_ns: int) -> None:
+        kind = "withdrawal" if message.amount_usd < 0 else "interest" if message.kind == "INT" else "deposit"
+        self._get("oracle_cash_transfers_dollars_total", kind).inc(abs(float(message.amount_usd)))
 
     def _on_order_closed(self, message: OrderClosed, _at_ns: int) -> None:
         self._orders.pop(message.order_id, None)

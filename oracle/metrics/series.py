@@ -1,7 +1,8 @@
 """Every series of the catalogue, made once on a registry of its own.
 
 Inputs: the catalogue, the label values that the composition root knows. Output: children by metric and label values.
-Invariant: no series appears later, so that a rate over a rare event begins at its zero.
+Invariant: no series appears later, so that a rate over a rare event begins at its zero; but those marked ``late``,
+which are figures and never rates.
 """
 
 from typing import Any
@@ -31,9 +32,13 @@ class Series:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry(auto_describe=True)
         self.children: dict[str, dict[tuple[str, ...], Child]] = {}
+        self._late: dict[str, tuple[Child, frozenset[tuple[str, ...]]]] = {}
         for metric in CATALOGUE:
             made = self._make(metric.name, metric.kind, metric.help, label_names(metric), metric.buckets)
             rows = combinations(metric, labels)
+            if metric.late:
+                self._late[metric.name] = made, frozenset(rows)
+                continue
             self.children[metric.name] = {row: made.labels(*row) if row else made for row in rows}
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -54,6 +59,22 @@ class Series:
             if changed in children:
                 return children[changed]
         return children[tuple(OTHER for _ in values)]
+
+    def set_late(self, name: str, values: tuple[str, ...], figure: float | None) -> None:
+        """Set a series that is absent while its figure is unknown; label values outside the closed set are ignored."""
+        made, rows = self._late[name]
+        if values not in rows:
+            return
+        if figure is None:
+            made.remove(*values)
+        else:
+            made.labels(*values).set(figure)
+
+    def inform_late(self, name: str, values: tuple[str, ...], words: dict[str, str]) -> None:
+        """Set an info that is absent until it is known."""
+        made, rows = self._late[name]
+        if values in rows:
+            made.labels(*values).info(words)
 
     def _make(self, name: str, kind: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Child:
         if kind == COUNTER:

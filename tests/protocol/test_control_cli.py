@@ -20,13 +20,14 @@ from oracle.core.control import (
     Evaluate,
     Flatten,
     Halt,
+    Note,
     Reconcile,
     Resume,
     Switch,
     Trade,
 )
 from oracle.core.engine import Turn
-from oracle.core.errors import ConfigurationError
+from oracle.core.errors import ConfigurationError, RemoteError
 from oracle.core.messages import OperatorAnswered, OperatorRequested, Stamped, TimerFired
 from tests.end_to_end.commands import ORACLE
 
@@ -91,6 +92,8 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
         (("disable", "orb"), Switch("orb", False)),
         (("enable", "orb"), Switch("orb", True)),
         (("reconcile",), Reconcile()),
+        (("note", "the feed was slow"), Note("the feed was slow")),
+        (("note", "x", "--session", "2026-01-05"), Note("x", "2026-01-05")),
         (("adopt", "--order", "abc"), AdoptOrder("abc")),
         (("adopt", "--position", CALL, "--stop-fraction", "0.5"), AdoptPosition((CALL,), 0.5)),
         (
@@ -107,6 +110,19 @@ async def test_each_command_asks_for_what_it_says(arguments: tuple[str, ...], as
     done = await desk.oracle(*arguments)
     assert (done.exit_code, done.output) == (0, "done\n")
     assert desk.asked == [ask]
+
+
+@pytest.mark.parametrize("wrong", [("note", ""), ("note", "x" * 1001), ("note", "x", "--session", "yesterday")])
+async def test_a_note_that_cannot_be_kept_is_refused_before_it_is_sent(wrong: tuple[str, ...], desk: Desk) -> None:
+    done = await desk.oracle(*wrong)
+    assert isinstance(done.exception, ConfigurationError)
+    assert desk.asked == []
+
+
+async def test_a_stopped_daemon_takes_no_notes_and_it_is_said_why(tmp_path: Path) -> None:
+    done = await Desk(tmp_path / "nobody").oracle("note", "x")
+    assert isinstance(done.exception, RemoteError)
+    assert "note it again once it runs" in str(done.exception)
 
 
 async def test_a_no_is_told_with_what_the_broker_shows_and_ends_with_1(desk: Desk) -> None:

@@ -6,10 +6,20 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from oracle.core.messages import Input, LatchChanged, NoSignal, PositionSettled, Stamped, StrategyFailed
+from oracle.core.messages import (
+    CashTransferred,
+    Input,
+    LatchChanged,
+    NoSignal,
+    PositionSettled,
+    Stamped,
+    StrategyFailed,
+)
+from oracle.core.trackrecord import ACCOUNT, StrategyKey
 from oracle.core.vocabulary import Ending, FeedState, OrderState
 from oracle.metrics.catalogue import CATALOGUE, INPUT_TYPES, Labels, combinations, label_names, label_values, markdown
 from oracle.metrics.observer import Observer
+from oracle.metrics.track import TRACK_GAUGES
 from tests.unit.store_day import PUT, T0, D, S, messages, turns
 
 LABELS = Labels(
@@ -18,6 +28,7 @@ LABELS = Labels(
     underlying=("SPY",),
 )
 FOREIGN_PREFIXES = ("process_", "python_")
+KEY = StrategyKey("opening_range_breakout", "abc123")
 
 
 @pytest.fixture
@@ -73,7 +84,8 @@ def test_every_metric_is_set_by_a_day(observer: Observer) -> None:
     for stamped, out in turns():
         again.observe_turn(stamped, out, 0.0002)
     expired = PositionSettled("s", "t2", Ending.EXPIRED, PUT, 1, D(0), "", 0, None, D(0), "positions", (), T0)
-    again.observe_turn(turns()[-1][0], (expired,))
+    moved = CashTransferred("csd", "CSD", D(5), "2026-01-20", "", T0)
+    again.observe_turn(turns()[-1][0], (expired, moved))
     again.set_state("ready")
     again.set_inbox_depth(3, 40)
     again.set_invalid("stock", 2)
@@ -84,9 +96,13 @@ def test_every_metric_is_set_by_a_day(observer: Observer) -> None:
     again.set_readiness({"store": False, "reconciled": True})
     again.set_clock(T0 + S, True)
     again.set_heartbeats({"core": 0.2})
+    again.track.show(KEY, dict.fromkeys(TRACK_GAUGES.values(), 0.5))
+    again.track.refreshed(0.01, True)
+    again.track.refreshed(0.01, False)
+    again.track.reported("month", True)
     after = samples(again)
     constant = {"oracle_build_info", "oracle_start_timestamp_seconds"}
-    changed = {name for (name, labels), number in after.items() if before[(name, labels)] != number}
+    changed = {name for (name, labels), number in after.items() if before.get((name, labels)) != number}
     for metric in CATALOGUE:
         if metric.name not in constant:
             assert {metric.name, f"{metric.name}_count"} & changed, metric.name
@@ -99,7 +115,7 @@ def test_label_values_are_closed(day: Observer) -> None:
     }
     for name, labels in samples(day):
         metric = next((one for one in (name, name.rsplit("_", 1)[0]) if one in allowed), None)
-        if metric is None or metric == "oracle_build_info":
+        if metric is None or metric.endswith("_info"):
             continue
         for label, text in labels:
             if label != "le":
@@ -230,6 +246,34 @@ def test_every_input_type_can_be_counted() -> None:
     import typing
 
     assert {kind.__name__ for kind in typing.get_args(Input)} == set(INPUT_TYPES)
+
+
+def test_a_figure_of_the_track_record_is_there_only_while_it_is_known(observer: Observer) -> None:
+    orb = KEY.strategy
+    assert ("oracle_track_sharpe_ratio", (("strategy", orb),)) not in samples(observer)
+    observer.track.show(KEY, {"trades": 3, "sharpe": 1.25, "ready": False, "net_pnl_usd": 0.0})
+    assert value(observer, "oracle_track_trades", strategy=orb) == 3
+    assert value(observer, "oracle_track_sharpe_ratio", strategy=orb) == 1.25
+    assert value(observer, "oracle_readiness_ready", strategy=orb) == 0
+    assert value(observer, "oracle_track_net_pnl_dollars", strategy=orb) == 0
+    assert value(observer, "oracle_track_info", strategy=orb, strategy_hash="abc123") == 1
+    observer.track.show(KEY, {"trades": 4, "sharpe": None})
+    shown = {name for name, labels in samples(observer) if labels == (("strategy", orb),) and "_track_" in name}
+    assert shown == {"oracle_track_trades"}
+
+
+def test_a_new_hash_takes_the_place_of_the_old_one(observer: Observer) -> None:
+    observer.track.show(KEY, {"trades": 3})
+    observer.track.show(StrategyKey(KEY.strategy, "def456"), {"trades": 0})
+    hashes = [dict(labels)["strategy_hash"] for name, labels in samples(observer) if name == "oracle_track_info"]
+    assert hashes == ["def456"]
+
+
+def test_the_account_is_shown_and_strangers_are_not(observer: Observer) -> None:
+    observer.track.show(StrategyKey(ACCOUNT, ""), {"trades": 5})
+    observer.track.show(StrategyKey("of_long_ago", "xyz"), {"trades": 7})
+    assert value(observer, "oracle_track_trades", strategy=ACCOUNT) == 5
+    assert not [labels for _, labels in samples(observer) if ("strategy", "of_long_ago") in labels]
 
 
 def test_a_late_edge_of_time_does_not_go_negative(observer: Observer) -> None:
