@@ -2,7 +2,7 @@
 
 Inputs: the state that a start loaded, and the durable messages of what was played since. Output: the state that the
 next start loads. Pure. Invariant: carrying a recorded segment's messages gives what the next recorded segment loaded,
-in everything that an actor restores itself from (``results`` and transfers of cash stay as they were).
+in everything that an actor restores itself from (``results`` stay as they were).
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from oracle.core.marketdata import DailyIvObserved
 from oracle.core.message import Message
 from oracle.core.messages import (
     CashCorrected,
+    CashTransferred,
     CriterionTightened,
     EquityMarked,
     ExitPlanAdvanced,
@@ -40,7 +41,7 @@ from oracle.store.rows import order_sequence
 
 M = TypeVar("M", bound=Message)
 BOOKED = (
-    LedgerSeeded, FeeCharged, CashCorrected, PositionSettled,
+    LedgerSeeded, FeeCharged, CashCorrected, CashTransferred, PositionSettled,
     SubmitOrder, OrderFilled, OrderClosed, ExitTriggered, TradeOpened, TradeClosed,
 )  # fmt: skip
 Stored = Sequence[tuple[int, Message]]
@@ -95,6 +96,7 @@ def carried(before: Loaded, stored: Stored) -> Loaded:
         operator=(*before.operator, *_of(rows, OperatorAnswered)),
         settlements=(*before.settlements, *_of(rows, PositionSettled)),
         criteria=(*before.criteria, *_of(rows, CriterionTightened)),
+        unmarked=_unmarked(before, rows),
     )
     still = {trade.trade_id for trade in after.still_open}
     phases = tuple(p for p in (*before.phases, *_of(rows, ExitPlanAdvanced)) if p.trade_id in still)
@@ -127,6 +129,13 @@ def _intents(before: Loaded, rows: Stored, session: SessionOpened | None) -> tup
         if isinstance(message, Intent) and at_ns >= since_ns:
             found.setdefault(message.intent_id, message)
     return tuple(found.values())
+
+
+def _unmarked(before: Loaded, rows: Stored) -> tuple[CashTransferred, ...]:
+    """Transfers after the newest equity mark; those before it have moved what it says."""
+    marked = max((n for n, (_, message) in enumerate(rows, 1) if isinstance(message, EquityMarked)), default=0)
+    kept = () if marked > 0 else before.unmarked
+    return (*kept, *_of(rows[marked:], CashTransferred))
 
 
 def _covered(rows: Stored) -> list[str]:

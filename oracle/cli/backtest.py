@@ -79,18 +79,7 @@ def backtest(
     from oracle import logs
     from oracle.backtest import Backtest, run_backtest
 
-    if state is not None and (state / "oracle.db").exists():
-        raise ConfigurationError(
-            "--state", f"{state} holds an earlier run, and a backtest starts books of its own",
-            "choose a new folder, or leave it out",
-        )  # fmt: skip
-    if (data is None) is not simulated:
-        problem = "a backtest needs a market" if data is None else "--data and --simulated are two markets"
-        raise ConfigurationError("--data", problem, "give either --data FOLDER or --simulated")
-    if step > 1 and not simulated:
-        raise ConfigurationError("--step", "recorded minutes have their own instants", "leave it out")
-    if plant and not simulated:
-        raise ConfigurationError("--plant", "nothing is planted in recorded bars", "leave it out, or use --simulated")
+    _check(state, data, simulated=simulated, step=step, plant=plant)
     what = Backtest(data, first, last, _cash(cash), seed, _exchange(exchange or []), leave_open, plant or [], step)
     settings = backtest_config(config, set_ or [], what, strategy)
     logs.configure_logging(settings.logs.level, secrets=settings.secrets())
@@ -105,15 +94,38 @@ def backtest(
 
         print(orjson.dumps(outcome_json(outcome, what, settings), option=orjson.OPT_INDENT_2).decode())
     else:
-        from oracle.cli.summary import print_summary
-
-        console = Console(file=sys.stdout)
-        print_summary(outcome.result, console)
-        _cost(console, began_s)
-        for line in outcome.lacking:
-            console.print(f"[yellow]{line}[/yellow]", highlight=False, soft_wrap=True)
+        _print(outcome, began_s)
     if outcome.result.tally.differences:
         raise typer.Exit(EXIT_DIFFERS)
+
+
+def _check(state: Path | None, data: Path | None, *, simulated: bool, step: int, plant: list[str] | None) -> None:
+    """Refuse options that do not go together, and a folder that holds an earlier run."""
+    if state is not None and (state / "oracle.db").exists():
+        raise ConfigurationError(
+            "--state", f"{state} holds an earlier run, and a backtest starts books of its own",
+            "choose a new folder, or leave it out",
+        )  # fmt: skip
+    if (data is None) is not simulated:
+        problem = "a backtest needs a market" if data is None else "--data and --simulated are two markets"
+        raise ConfigurationError("--data", problem, "give either --data FOLDER or --simulated")
+    if step > 1 and not simulated:
+        raise ConfigurationError("--step", "recorded minutes have their own instants", "leave it out")
+    if plant and not simulated:
+        raise ConfigurationError("--plant", "nothing is planted in recorded bars", "leave it out, or use --simulated")
+
+
+def _print(outcome: "Outcome", began_s: float) -> None:
+    """Say for people what it came to, what it cost, and what was lacking."""
+    from rich.console import Console
+
+    from oracle.cli.summary import print_summary
+
+    console = Console(file=sys.stdout)
+    print_summary(outcome.result, console)
+    _cost(console, began_s)
+    for line in outcome.lacking:
+        console.print(f"[yellow]{line}[/yellow]", highlight=False, soft_wrap=True)
 
 
 def backtest_config(file: Path | None, overrides: list[str], what: "Backtest", names: list[str]) -> "Config":

@@ -21,6 +21,7 @@ from oracle.cli.pictures import (
     no_data,
     number,
     print_json,
+    saying_no_data,
     shown,
     write_plot,
 )
@@ -56,16 +57,12 @@ def chain(
     the volatility rests on European exercise, whose error may exceed half the spread at this --rate and --dividend.
     Without --expiry the nearest one that still lives. Exit code 1: no data.
     """
-    from oracle.picture import NoDataError
-
     check_plot(plot)
-    try:
+    with saying_no_data(json):
         found = load_model(
             symbol.upper(), data=data, date=date, time=time, expiry=expiry, rate=rate, config=config, set_=set_,
             dividend=dividend,
         )  # fmt: skip
-    except NoDataError as error:
-        no_data(str(error), json)
     chosen = _expiry(found, expiry)
     if chosen is None:
         which = "that still lives" if expiry is None else expiry

@@ -1,6 +1,7 @@
 """``oracle exchange``: the embedded Alpaca-compatible exchange as a process of its own, on loopback."""
 
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,9 +53,6 @@ def exchange(
     Prints its address once it answers. Key and secret are the settings sim.key and sim.secret.
     """
     import asyncio
-    import contextlib
-
-    import orjson
 
     from oracle import logs
     from oracle.config import load
@@ -77,31 +75,40 @@ def exchange(
     logs.configure_logging(
         settings.logs.level, secrets=settings.secrets(), colour=settings.logs.colour, sd_prefix=settings.logs.sd_prefix
     )
-
-    def on_ready(bound_port: int) -> None:
-        url = f"http://127.0.0.1:{bound_port}"
-        sys.stdout.write((orjson.dumps({"url": url}).decode() if json else f"exchange listens at {url}") + "\n")
-        sys.stdout.flush()
-
-    async def main() -> None:
-        serving = asyncio.create_task(serve(config, market, table, on_ready, fault_plan))
-        waiting: set[asyncio.Future[Any]] = {serving}
-        if until_stdin_closes:
-            # A parent that dies takes its exchange with it: the pipe closes whatever killed the parent.
-            waiting.add(asyncio.create_task(_stdin_closed()))
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for task in waiting - {serving}:
-            task.cancel()
-        if serving.done():
-            await serving
-        serving.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await serving
-
+    serving = serve(config, market, table, lambda bound_port: _say(bound_port, json), fault_plan)
     try:
-        asyncio.run(main())
+        asyncio.run(_until_over(serving, until_stdin_closes))
     except OSError as error:
         raise ConfigurationError("--port", f"{port} cannot be bound ({error.strerror})", "choose another") from None
+
+
+def _say(port: int, json: bool) -> None:
+    """Print where the exchange answers, at once."""
+    import orjson
+
+    url = f"http://127.0.0.1:{port}"
+    sys.stdout.write((orjson.dumps({"url": url}).decode() if json else f"exchange listens at {url}") + "\n")
+    sys.stdout.flush()
+
+
+async def _until_over(serve: Coroutine[Any, Any, None], until_stdin_closes: bool) -> None:
+    """Serve until the market is over or, if asked for, standard input closes."""
+    import asyncio
+    import contextlib
+
+    serving = asyncio.create_task(serve)
+    waiting: set[asyncio.Task[None]] = {serving}
+    if until_stdin_closes:
+        # A parent that dies takes its exchange with it: the pipe closes whatever killed the parent.
+        waiting.add(asyncio.create_task(_stdin_closed()))
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting - {serving}:
+        task.cancel()
+    if serving.done():
+        await serving
+    serving.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
 
 
 async def _stdin_closed() -> None:

@@ -20,6 +20,7 @@ from oracle.cli.pictures import (
     no_data,
     number,
     print_json,
+    saying_no_data,
     write_plot,
 )
 
@@ -51,15 +52,12 @@ def gamma(
     It assumes dealers long calls and short puts; open interest is that of the session before. Exit code 1: no data.
     """
     from oracle.options.gamma import gamma_profile
-    from oracle.picture import NoDataError
 
     check_plot(plot)
-    try:
+    with saying_no_data(json):
         found = load_model(
             symbol.upper(), data=data, date=date, time=time, expiry=expiry, rate=rate, config=config, set_=set_
         )
-    except NoDataError as error:
-        no_data(str(error), json)
     profile = gamma_profile(_rows(found, expiry), found.picture.spot)
     if profile is None:
         no_data(_why_none(found), json)

@@ -17,6 +17,7 @@ from oracle.cli.pictures import (
     load_model,
     no_data,
     print_json,
+    saying_no_data,
 )
 
 if TYPE_CHECKING:
@@ -43,15 +44,12 @@ def term(
     it reads low. A venue's chain is read 60 days out, a recorded one whole. Exit code 1: no expiry has a volatility.
     """
     from oracle.ivpicture import volatility_picture
-    from oracle.picture import NoDataError
 
-    try:
+    with saying_no_data(json):
         found = load_model(
             symbol.upper(), data=data, date=date, time=time, expiry=None, rate=rate, config=config, set_=set_,
             dividend=dividend,
         )  # fmt: skip
-    except NoDataError as error:
-        no_data(str(error), json)
     picture = volatility_picture(found)
     if all(one.atm_iv is None and one.index is None for one in picture.expiries):
         no_data(f"no expiry of {found.picture.underlying} has a volatility ({_reasons(picture)})", json)

@@ -4,6 +4,8 @@ Inputs: options of the command line. Outputs: a ``ChainModel``, a file. Exit cod
 """
 
 import datetime as dt
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -103,6 +105,17 @@ async def _live(
     picture = await read_live(account, symbol, table, expiry)
     found: ChainModel = model(picture, table, rate=rate, max_age_s=86_400.0, dividends=paid)
     return found
+
+
+@contextmanager
+def saying_no_data(json: bool) -> Iterator[None]:
+    """End with exit code 1, and why, when there is no chain or no price to be read."""
+    from oracle.picture import NoDataError
+
+    try:
+        yield
+    except NoDataError as error:
+        no_data(str(error), json)
 
 
 def no_data(text: str, json: bool) -> NoReturn:

@@ -28,19 +28,18 @@ DEFAULT: Final[Mapping[str, float]] = MappingProxyType(
 OF_STRATEGY: Final[Mapping[str, Mapping[str, float]]] = MappingProxyType(
     {"momentum_scalping": {"win_rate": 0.60, "sharpe": 1.3, "profit_factor": 1.8, MAX_DRAWDOWN: 0.12}}
 )
-# Above these a criterion could never be met, and it could not be taken back.
-_HIGHEST: Final[Mapping[str, float]] = MappingProxyType(
+# Stricter than these a criterion could never be met, and it could not be taken back.
+UTMOST: Final[Mapping[str, float]] = MappingProxyType(
     {
         TRADES: 100_000.0,
         "win_rate": 0.99,
         "above_break_even": 0.5,
         "sharpe": 20.0,
         "profit_factor": 100.0,
-        MAX_DRAWDOWN: 1.0,
+        MAX_DRAWDOWN: 0.001,
         CONFIDENCE: 99.9,
     }
 )
-_LOWEST_DRAWDOWN: Final = 0.001
 
 
 def floors(strategy: str) -> dict[str, float]:
@@ -55,8 +54,6 @@ def is_stricter(criterion: str, value: float, than: float) -> bool:
 
 def is_possible(criterion: str, value: float) -> bool:
     """Whether the criterion could ever be met with this value; of trades only whole numbers."""
-    if not math.isfinite(value) or value > _HIGHEST[criterion]:
+    if not math.isfinite(value) or is_stricter(criterion, value, UTMOST[criterion]):
         return False
-    if criterion == MAX_DRAWDOWN:
-        return value >= _LOWEST_DRAWDOWN
     return criterion != TRADES or value == int(value)

@@ -1,9 +1,9 @@
 """The account's value from the ledger's cash and marks, with the day's start and the peak.
 
 Inputs: the seed, fills, settlements, transfers, quotes of what is held, trades, session edges, a cleared drawdown, its
-own timer. Output: EquityMarked. Asking changes nothing. What cannot be marked makes it unknown, and nothing may be
-entered. The day starts at the open's equity when every mark is fresh, else at the last known one (the evening's). A
-stale mark never raises the peak. A transfer of cash moves both by its amount. Both survive restarts.
+own timer. Output: EquityMarked. What cannot be marked makes it unknown, and nothing may be entered. The day starts at
+the open's equity when every mark is fresh, else at the last known one (the evening's). A stale mark never raises the
+peak. A transfer of cash moves the start by its amount, the peak with the equity's share. Both survive restarts.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -28,7 +28,7 @@ from oracle.core.messages import (
     TimerFired,
     TradeClosed,
 )
-from oracle.core.money import ZERO, price_from_float
+from oracle.core.money import MICRO, ZERO, price_from_float
 from oracle.core.ports import ChainsView, Context, EquityView, LedgerView, MarketView, OptionQuote
 from oracle.core.sessions import MINUTE_NS, NS, SessionTable
 from oracle.core.vocabulary import Purpose
@@ -192,7 +192,7 @@ class EquityKeeper:
         elif seed is not None:
             self._day_start = self._peak = self._last_known = seed.equity_usd
         for moved in unmarked:
-            self._shift(moved.amount_usd)
+            self._shift(moved.amount_usd, None)
 
     def begin(self, table: SessionTable, at_ns: int) -> None:
         """Learn which session's results are the day's, at a start between sessions or within one."""
@@ -261,7 +261,7 @@ class EquityKeeper:
 
     def on_transferred(self, moved: CashTransferred, context: Context) -> Iterable[Message]:
         """Cash that came or left is neither gain nor loss: what gains and losses are counted from moves with it."""
-        self._shift(moved.amount_usd)
+        self._shift(moved.amount_usd, self._value(context.at_ns).equity_usd)
         return self._snapshot("transfer", context)
 
     def on_trade_closed(self, _closed: TradeClosed, context: Context) -> Iterable[Message]:
@@ -275,10 +275,18 @@ class EquityKeeper:
         self._rebase = True
         return self._snapshot(REBASE, context)
 
-    def _shift(self, amount_usd: Decimal) -> None:
+    def _shift(self, amount_usd: Decimal, equity_usd: Decimal | None) -> None:
+        """Move the day's start by an amount, and the peak so that the drawdown stays the share that it was.
+
+        ``equity_usd`` is what the account is worth with the amount in it; while it is unknown the last known one stands
+        in for it, as after a restart.
+        """
+        last = None if self._last_known is None else self._last_known + amount_usd
+        after = last if equity_usd is None else equity_usd
+        if self._peak is not None:
+            self._peak = _moved_peak(self._peak, amount_usd, after)
         self._day_start = None if self._day_start is None else self._day_start + amount_usd
-        self._peak = None if self._peak is None else self._peak + amount_usd
-        self._last_known = None if self._last_known is None else self._last_known + amount_usd
+        self._last_known = last
 
     @property
     def _is_flat(self) -> bool:
@@ -332,3 +340,14 @@ class EquityKeeper:
                 marks=marks,
             ),
         )
+
+
+def _moved_peak(peak_usd: Decimal, amount_usd: Decimal, after_usd: Decimal | None) -> Decimal:
+    """The peak after a transfer, to the micro-dollar: peak x equity after / equity before.
+
+    Of an account that is worth nothing before or after, no share is left to keep: the peak moves by the amount.
+    """
+    before_usd = None if after_usd is None else after_usd - amount_usd
+    if after_usd is None or before_usd is None or after_usd <= 0 or before_usd <= 0:
+        return peak_usd + amount_usd
+    return (peak_usd * after_usd / before_usd).quantize(MICRO).normalize() + ZERO

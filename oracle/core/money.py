@@ -11,6 +11,7 @@ from oracle.core.errors import InvariantError, RemoteError
 
 MICROS = 1_000_000
 CENT = Decimal("0.01")
+MICRO = Decimal("0.000001")
 ZERO = Decimal(0)
 
 

@@ -1,14 +1,16 @@
 """What a strategy must show before it may ask for live capital, and how an operator makes that stricter.
 
-Inputs: a strategy's name and the operator's stricter values. Output: ``Criteria``. Invariant: no value is ever looser
-than the row below; whoever tries gets a ConfigurationError that names the value.
+Inputs: a strategy's name, the operator's stricter values, the floors of ``core/criteria.py``. Output: ``Criteria``.
+Invariant: no value is ever looser than the floor; whoever tries gets a ConfigurationError that names the value.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from types import MappingProxyType
 from typing import Final
 
+from oracle.core import criteria as core
 from oracle.core.errors import ConfigurationError
 
 
@@ -26,13 +28,13 @@ class Criteria:
         confidence: percent at which each of the above must be certain.
     """
 
-    trades: int = 100
-    win_rate: float = 0.65
-    above_break_even: float = 0.05
-    sharpe: float = 1.5
-    profit_factor: float = 2.0
-    max_drawdown: float = 0.10
-    confidence: float = 90.0
+    trades: int = int(core.DEFAULT[core.TRADES])
+    win_rate: float = core.DEFAULT["win_rate"]
+    above_break_even: float = core.DEFAULT["above_break_even"]
+    sharpe: float = core.DEFAULT["sharpe"]
+    profit_factor: float = core.DEFAULT["profit_factor"]
+    max_drawdown: float = core.DEFAULT[core.MAX_DRAWDOWN]
+    confidence: float = core.DEFAULT[core.CONFIDENCE]
 
     def as_dict(self) -> dict[str, float]:
         """Return the values by name."""
@@ -40,18 +42,19 @@ class Criteria:
 
 
 DEFAULT: Final = Criteria()
-# Scalping takes more and smaller trades: less is asked of each figure, and the same certainty.
-ROWS: Final[Mapping[str, Criteria]] = {
-    "momentum_scalping": Criteria(win_rate=0.60, sharpe=1.3, profit_factor=1.8, max_drawdown=0.12),
-    "opening_range_breakout": DEFAULT,
-}
-# The most that still makes sense: beyond it a strategy could never be ready, which is what disabling is for.
-_UTMOST: Final[Mapping[str, float]] = {
-    "trades": 100_000, "win_rate": 0.99, "above_break_even": 0.5, "sharpe": 20.0, "profit_factor": 100.0,
-    "max_drawdown": 0.001, "confidence": 99.9,
-}  # fmt: skip
-_LESS_IS_STRICTER: Final = frozenset({"max_drawdown"})
 NAMES: Final = tuple(field.name for field in fields(Criteria))
+
+
+def _made(values: Mapping[str, float]) -> Criteria:
+    return Criteria(
+        trades=int(values["trades"]), win_rate=values["win_rate"], above_break_even=values["above_break_even"],
+        sharpe=values["sharpe"], profit_factor=values["profit_factor"], max_drawdown=values["max_drawdown"],
+        confidence=values["confidence"],
+    )  # fmt: skip
+
+
+# The strategies that have a row of their own.
+ROWS: Final[Mapping[str, Criteria]] = MappingProxyType({name: _made(core.floors(name)) for name in core.OF_STRATEGY})
 
 
 def row_of(strategy: str) -> Criteria:
@@ -79,11 +82,7 @@ def criteria_for(strategy: str, stricter: Mapping[str, float | None]) -> Criteri
             )
         if value is not None:
             values[name] = _checked(strategy, name, value, values[name])
-    return Criteria(
-        trades=int(values["trades"]), win_rate=values["win_rate"], above_break_even=values["above_break_even"],
-        sharpe=values["sharpe"], profit_factor=values["profit_factor"], max_drawdown=values["max_drawdown"],
-        confidence=values["confidence"],
-    )  # fmt: skip
+    return _made(values)
 
 
 def _checked(strategy: str, name: str, value: float, floor: float) -> float:
@@ -92,13 +91,13 @@ def _checked(strategy: str, name: str, value: float, floor: float) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or (name == "trades" and value != int(value)):
         raise ConfigurationError(field, f"{value!r} is not a number that can stand here", "give a plain number")
-    utmost, sign = _UTMOST[name], -1.0 if name in _LESS_IS_STRICTER else 1.0
-    if sign * value < sign * floor:
-        bound = "above" if sign < 0 else "below"
+    utmost = core.UTMOST[name]
+    if core.is_stricter(name, floor, value):
+        bound = "below" if value < floor else "above"
         raise ConfigurationError(
             field, f"{value:g} is {bound} {floor:g}, which is looser", "criteria only get stricter"
         )
-    if sign * value > sign * utmost:
+    if core.is_stricter(name, value, utmost):
         raise ConfigurationError(
             field, f"{value:g} is beyond {utmost:g}, which nothing can meet", "disable the strategy instead"
         )

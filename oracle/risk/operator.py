@@ -367,7 +367,7 @@ class Operator:
             self._pending.remove(pending)
             return [answered(request, context.at_ns, False, plan, self._shown(context))]
         pending.adopted, pending.behind, pending.fresh = True, None, False
-        first: list[Step] = [] if plan.seed is None else [plan.seed]
+        first: list[Step] = [] if plan.seed is None else [plan.seed, *plan.fees]
         for one in plan.wish.adoptions:
             self.foreign.settle(one.covers)
         text = f"adopting {', '.join(a.symbol for a in plan.wish.adoptions)}"

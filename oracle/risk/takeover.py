@@ -10,7 +10,7 @@ from oracle.core.control import AdoptPosition
 from oracle.core.errors import InvariantError, RemoteError
 from oracle.core.foreign import Foreign
 from oracle.core.instruments import multiplier
-from oracle.core.messages import LedgerSeeded, OperatorRequested
+from oracle.core.messages import FeeCharged, LedgerSeeded, OperatorRequested
 from oracle.core.money import ZERO
 from oracle.core.ports import Context
 from oracle.core.reports import AccountReported
@@ -24,10 +24,11 @@ NO_PRICE = "the broker's equity or cash is unknown; try again"
 
 
 class Takeover(msgspec.Struct, frozen=True):
-    """What to book. ``seed``: the books begin with it."""
+    """What to book. ``seed``: the books begin with it; ``fees`` were charged before and are in its opening cash."""
 
     wish: AdoptWish
     seed: LedgerSeeded | None = None
+    fees: tuple[FeeCharged, ...] = ()
 
 
 def take_executions(
@@ -75,7 +76,11 @@ def take_everything(
     # As if they had been bought from it: then the fold over fills gives the broker's cash again.
     seed = LedgerSeeded(report.cash_usd + paid, report.equity_usd, context.at_ns, report.cash_activities)
     wish = AdoptWish(request, tuple(a for a in found if isinstance(a, Adoption)), report.equity_usd)
-    return _refusals(found) or Takeover(wish, seed)
+    fees = tuple(
+        FeeCharged(fee.activity_id, fee.symbol, fee.amount_usd, fee.text, context.at_ns, in_opening_cash=True)
+        for fee in report.fees
+    )
+    return _refusals(found) or Takeover(wish, seed, fees)
 
 
 def _legs(name: str) -> tuple[str, ...]:

@@ -7,11 +7,12 @@ values rounded to 9 digits.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from oracle.core.errors import InvariantError
+from oracle.core.instruments import is_equity
 from oracle.core.marketdata import Bar
 from oracle.core.message import Message
 from oracle.core.messages import Intent, Leg, NoData, NoSignal, OptionsWanted, SessionClosed, SessionOpened
@@ -21,6 +22,16 @@ from oracle.core.vocabulary import Side
 
 Facts = dict[str, float | str | bool | None]
 Verdict = Intent | NoSignal | NoData
+TIME_OF_DAY = r"^([01]\d|2[0-3]):[0-5]\d$"
+
+
+def _different_stocks(value: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(value)) != len(value) or not all(is_equity(symbol) for symbol in value):
+        raise ValueError("universe must be different stock symbols")
+    return value
+
+
+Universe = Annotated[tuple[str, ...], AfterValidator(_different_stocks)]
 
 
 class StrategyParams(BaseModel):

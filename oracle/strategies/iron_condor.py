@@ -9,11 +9,10 @@ live quotes, and an unknown one is NoData. A wing that nobody bids for counts at
 from collections.abc import Iterator, Sequence
 from typing import Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 
 from oracle.core.equity import NEARLY_NOTHING_USD
 from oracle.core.errors import InvariantError
-from oracle.core.instruments import is_equity
 from oracle.core.marketdata import Bar
 from oracle.core.message import Message
 from oracle.core.messages import ExitPlan, Intent, SessionOpened
@@ -23,10 +22,9 @@ from oracle.core.structurechoice import ChosenLeg, OfferedContract, UsableContra
 from oracle.core.vocabulary import Side
 from oracle.options.selection import Missing
 from oracle.options.structure_selection import NO_OPEN_INTEREST
-from oracle.strategies.base import Facts, Strategy, StrategyParams, Verdict, param, rounded
+from oracle.strategies.base import TIME_OF_DAY, Facts, Strategy, StrategyParams, Universe, Verdict, param, rounded
 from oracle.strategies.structures import Attempts, leg_of, net_mid, net_touch, open_trades, structure_facts
 
-_TIME = r"^([01]\d|2[0-3]):[0-5]\d$"
 _MISSING = frozenset((*(reason.value for reason in Missing), NO_OPEN_INTEREST))
 _EVEN = 1e-9  # cents held as floats
 
@@ -34,10 +32,12 @@ _EVEN = 1e-9  # cents held as floats
 class IronCondorParams(StrategyParams):
     """Everything that can be set. Late times of day move with an early close (``Session.late``)."""
 
-    universe: tuple[str, ...] = param(("SPY", "QQQ"), "symbols", "Underlyings to trade", min_length=1, max_length=20)
-    entry_start: str = param("09:31", "New York time", "First moment of an entry", pattern=_TIME)
-    entry_end: str = param("09:45", "New York time", "End of entries; 10:00 to 11:00 is an alternative", pattern=_TIME)
-    flat_at: str = param("15:00", "New York time", "Forced exit (late)", pattern=_TIME)
+    universe: Universe = param(("SPY", "QQQ"), "symbols", "Underlyings to trade", min_length=1, max_length=20)
+    entry_start: str = param("09:31", "New York time", "First moment of an entry", pattern=TIME_OF_DAY)
+    entry_end: str = param(
+        "09:45", "New York time", "End of entries; 10:00 to 11:00 is an alternative", pattern=TIME_OF_DAY
+    )
+    flat_at: str = param("15:00", "New York time", "Forced exit (late)", pattern=TIME_OF_DAY)
     zero_dte_on_half_days: bool = param(False, "flag", "Whether options expiring on a half-day may be sold on it")
     wing_usd: float = param(5.0, "USD", "How far beyond the shorts the bought wings stand", ge=0.5, le=100.0)
     abs_delta_low: float = param(0.10, "absolute delta", "Least |delta| of a short", ge=0.01, le=0.50)
@@ -69,13 +69,6 @@ class IronCondorParams(StrategyParams):
     retry_minutes: int = param(5, "minutes", "Least time between two of these intents", ge=1, le=120)
     confidence: float = param(0.80, "probability", "Confidence of an entry with every condition met", ge=0.0, le=1.0)
     min_confidence: float = param(0.75, "probability", "Least confidence for an entry", ge=0.0, le=1.0)
-
-    @field_validator("universe")
-    @classmethod
-    def _symbols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) != len(value) or not all(is_equity(symbol) for symbol in value):
-            raise ValueError("universe must be different stock symbols")
-        return value
 
     @model_validator(mode="after")
     def _order(self) -> Self:

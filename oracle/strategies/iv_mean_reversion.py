@@ -10,10 +10,9 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 
 from oracle.core.errors import InvariantError
-from oracle.core.instruments import is_equity
 from oracle.core.marketdata import Bar
 from oracle.core.message import Message
 from oracle.core.messages import ExitPlan, Intent, NoSignal, SessionOpened
@@ -23,10 +22,9 @@ from oracle.core.structurechoice import LegWanted, SelectedStructure, StructureR
 from oracle.core.vocabulary import Side
 from oracle.options.selection import Missing
 from oracle.options.structure_selection import NO_OPEN_INTEREST
-from oracle.strategies.base import Facts, Strategy, StrategyParams, Verdict, param, rounded
+from oracle.strategies.base import TIME_OF_DAY, Facts, Strategy, StrategyParams, Universe, Verdict, param, rounded
 from oracle.strategies.structures import Attempts, at_expiry, leg_of, net_mid, open_trades, structure_facts
 
-_TIME = r"^([01]\d|2[0-3]):[0-5]\d$"
 _MISSING = frozenset((*(reason.value for reason in Missing), NO_OPEN_INTEREST))
 # The 30-day volatility lies between the expiries on both sides of this term; strikes this near to spot make it.
 _TERM_DAYS, _TERM_REACH = 30, 0.01
@@ -37,9 +35,7 @@ _TERM_LISTED_DAYS = 38
 class IvMeanReversionParams(StrategyParams):
     """Everything that can be set. Late times of day move with an early close (``Session.late``)."""
 
-    universe: tuple[str, ...] = param(
-        ("SPY", "QQQ", "IWM"), "symbols", "Underlyings to trade", min_length=1, max_length=20
-    )
+    universe: Universe = param(("SPY", "QQQ", "IWM"), "symbols", "Underlyings to trade", min_length=1, max_length=20)
     min_days: int = param(30, "days", "Nearest expiry, in calendar days", ge=7, le=120)
     max_days: int = param(45, "days", "Farthest expiry, in calendar days", ge=8, le=180)
     expiries_tried: int = param(
@@ -55,14 +51,14 @@ class IvMeanReversionParams(StrategyParams):
     abs_delta_tolerance: float = param(
         0.04, "absolute delta", "How far a leg's |delta| may be from the one wanted", ge=0.005, le=0.2
     )
-    entry_start: str = param("10:00", "New York time", "First moment of an entry", pattern=_TIME)
-    entry_end: str = param("15:30", "New York time", "End of entries (late)", pattern=_TIME)
+    entry_start: str = param("10:00", "New York time", "First moment of an entry", pattern=TIME_OF_DAY)
+    entry_end: str = param("15:30", "New York time", "End of entries (late)", pattern=TIME_OF_DAY)
     long_target_fraction: float = param(0.30, "fraction of the debit", "Target of what is bought", ge=0.05, le=10.0)
     long_stop_fraction: float = param(0.35, "fraction of the debit", "Stop of what is bought", ge=0.05, le=1.0)
     short_target_fraction: float = param(0.50, "fraction of the credit", "Target of the condor", ge=0.05, le=0.95)
     short_stop_fraction: float = param(1.00, "fraction of the credit", "Stop of the condor", ge=0.1, le=10.0)
     exit_days: int = param(21, "days", "Every trade ends with so many days to expiry left", ge=1, le=100)
-    exit_at: str = param("15:45", "New York time", "When it ends on that day (late)", pattern=_TIME)
+    exit_at: str = param("15:45", "New York time", "When it ends on that day (late)", pattern=TIME_OF_DAY)
     max_spread_usd: float = param(0.60, "USD per share", "Most that all legs' spreads may come to", ge=0.01, le=20.0)
     max_spread_of_mid: float = param(
         0.10, "fraction of debit or credit", "Most that all legs' spreads may come to", ge=0.001, le=1.0
@@ -77,13 +73,6 @@ class IvMeanReversionParams(StrategyParams):
     retry_minutes: int = param(5, "minutes", "Least time between two of these intents", ge=1, le=120)
     confidence: float = param(0.80, "probability", "Confidence of an entry with every condition met", ge=0.0, le=1.0)
     min_confidence: float = param(0.75, "probability", "Least confidence for an entry", ge=0.0, le=1.0)
-
-    @field_validator("universe")
-    @classmethod
-    def _symbols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) != len(value) or not all(is_equity(symbol) for symbol in value):
-            raise ValueError("universe must be different stock symbols")
-        return value
 
     @model_validator(mode="after")
     def _order(self) -> Self:

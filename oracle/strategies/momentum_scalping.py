@@ -20,12 +20,11 @@ from oracle.core.messages import ExitPlan, Intent, SessionOpened
 from oracle.core.ports import Context, DeltaRequest, Selected, StrategyCaps
 from oracle.core.sessions import MINUTE_NS, NS, Session, minutes_of
 from oracle.options.selection import Missing
-from oracle.strategies.base import Facts, StrategyParams, Verdict, bought, param, rounded
+from oracle.strategies.base import TIME_OF_DAY, Facts, StrategyParams, Universe, Verdict, bought, param, rounded
 from oracle.strategies.indicators import Cross, Ema, Rsi, SameMinuteVolume, SessionReturns, SessionVwap, TrailingVolume
 from oracle.strategies.positioning import PositioningParams, judge
 from oracle.strategies.single import SingleOption
 
-_TIME = r"^([01]\d|2[0-3]):[0-5]\d$"
 _MISSING = frozenset(reason.value for reason in Missing)
 _WORDS = {1: "up", -1: "down"}
 
@@ -33,7 +32,7 @@ _WORDS = {1: "up", -1: "down"}
 class MomentumScalpingParams(PositioningParams):
     """Everything that can be set. Late times of day move with an early close (``Session.late``)."""
 
-    universe: tuple[str, ...] = param(("SPY", "QQQ"), "symbols", "Underlyings to trade", min_length=1, max_length=20)
+    universe: Universe = param(("SPY", "QQQ"), "symbols", "Underlyings to trade", min_length=1, max_length=20)
     peers: tuple[str, ...] = param(
         ("SPY:QQQ", "QQQ:SPY"), "symbol:symbol",
         "Whom each underlying is compared with; a peer that is not traded is watched only", min_length=1, max_length=20,
@@ -58,9 +57,9 @@ class MomentumScalpingParams(PositioningParams):
     strength_from_minute: int = param(
         10, "minutes since the open", "Relative strength counts as unknown before it", ge=1, le=120
     )
-    entry_start: str = param("09:31", "New York time", "First moment of an entry", pattern=_TIME)
-    entry_end: str = param("11:30", "New York time", "End of entries (late)", pattern=_TIME)
-    flat_at: str = param("11:30", "New York time", "Forced exit (late)", pattern=_TIME)
+    entry_start: str = param("09:31", "New York time", "First moment of an entry", pattern=TIME_OF_DAY)
+    entry_end: str = param("11:30", "New York time", "End of entries (late)", pattern=TIME_OF_DAY)
+    flat_at: str = param("11:30", "New York time", "Forced exit (late)", pattern=TIME_OF_DAY)
     zero_dte_on_half_days: bool = param(False, "flag", "Whether options expiring on a half-day may be bought on it")
     abs_delta_low: float = param(0.30, "absolute delta", "Least |delta| of the option", ge=0.05, le=0.95)
     abs_delta_high: float = param(0.50, "absolute delta", "Greatest |delta| of the option", ge=0.05, le=0.95)
@@ -80,13 +79,6 @@ class MomentumScalpingParams(PositioningParams):
     max_trades_per_session: int = param(4, "trades", "Most trades in a session", ge=1, le=50)
     max_losses_in_a_row: int = param(2, "trades", "Losing trades in a row that end its session", ge=1, le=50)
     max_open_trades: int = param(3, "trades", "Most trades open or being entered at once", ge=1, le=50)
-
-    @field_validator("universe")
-    @classmethod
-    def _symbols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) != len(value) or not all(is_equity(symbol) for symbol in value):
-            raise ValueError("universe must be different stock symbols")
-        return value
 
     @field_validator("peers")
     @classmethod

@@ -9,21 +9,19 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 
 from oracle.core.errors import InvariantError
-from oracle.core.instruments import is_equity
 from oracle.core.marketdata import Bar
 from oracle.core.message import Message
 from oracle.core.messages import ExitPlan, Intent, SessionOpened
 from oracle.core.ports import Context, DeltaRequest, Selected
 from oracle.core.sessions import MINUTE_NS, NS, Session, minutes_of
 from oracle.options.selection import Missing
-from oracle.strategies.base import Facts, StrategyParams, Verdict, bought, param, rounded
+from oracle.strategies.base import TIME_OF_DAY, Facts, StrategyParams, Universe, Verdict, bought, param, rounded
 from oracle.strategies.indicators import OpeningRange, Rsi, SameMinuteVolume, TrailingVolume
 from oracle.strategies.single import SingleOption
 
-_TIME = r"^([01]\d|2[0-3]):[0-5]\d$"
 _MISSING = frozenset(reason.value for reason in Missing)
 _WORDS = {1: "up", -1: "down"}
 
@@ -31,10 +29,10 @@ _WORDS = {1: "up", -1: "down"}
 class OpeningRangeBreakoutParams(StrategyParams):
     """Everything that can be set. Late times of day move with an early close (``Session.late``)."""
 
-    universe: tuple[str, ...] = param(
+    universe: Universe = param(
         ("SPY", "QQQ", "IWM"), "symbols", "Underlyings to watch and trade", min_length=1, max_length=20
     )
-    range_start: str = param("09:30", "New York time", "Start of the opening range", pattern=_TIME)
+    range_start: str = param("09:30", "New York time", "Start of the opening range", pattern=TIME_OF_DAY)
     range_minutes: int = param(60, "minutes", "Length of the opening range", ge=5, le=180)
     range_missing_minutes: int = param(
         0, "minutes", "Minutes of the range that may have no bar before the range counts as unknown", ge=0, le=5
@@ -53,9 +51,9 @@ class OpeningRangeBreakoutParams(StrategyParams):
     rsi_length: int = param(14, "bars", "Length of the RSI", ge=2, le=100)
     rsi_level: float = param(50.0, "RSI points", "RSI above it for a break up, below it down", ge=0.0, le=100.0)
     warmup_bars: int = param(100, "bars", "Bars before the RSI counts as known", ge=15, le=2000)
-    entry_start: str = param("10:30", "New York time", "First moment of an entry", pattern=_TIME)
-    entry_end: str = param("14:00", "New York time", "End of entries (late)", pattern=_TIME)
-    flat_at: str = param("15:00", "New York time", "Forced exit (late)", pattern=_TIME)
+    entry_start: str = param("10:30", "New York time", "First moment of an entry", pattern=TIME_OF_DAY)
+    entry_end: str = param("14:00", "New York time", "End of entries (late)", pattern=TIME_OF_DAY)
+    flat_at: str = param("15:00", "New York time", "Forced exit (late)", pattern=TIME_OF_DAY)
     min_expiry_sessions: int = param(0, "sessions", "Nearest expiry: 0 is today's", ge=0, le=45)
     max_expiry_sessions: int = param(
         1, "sessions", "Farthest expiry, taken when no nearer one has a contract that fits", ge=0, le=45
@@ -80,13 +78,6 @@ class OpeningRangeBreakoutParams(StrategyParams):
     )
     confidence: float = param(0.80, "probability", "Confidence of a signal with every condition met", ge=0.0, le=1.0)
     min_confidence: float = param(0.75, "probability", "Least confidence for an entry", ge=0.0, le=1.0)
-
-    @field_validator("universe")
-    @classmethod
-    def _symbols(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) != len(value) or not all(is_equity(symbol) for symbol in value):
-            raise ValueError("universe must be different stock symbols")
-        return value
 
     @model_validator(mode="after")
     def _order(self) -> Self:

@@ -25,8 +25,8 @@ BUILT_IN: dict[str, str] = {
     "momentum_scalping": "oracle.strategies.momentum_scalping:MomentumScalping",
     "opening_range_breakout": "oracle.strategies.opening_range_breakout:OpeningRangeBreakout",
 }
-# Adopted trades stand under this name in the books.
-RESERVED = frozenset({"operator"})
+# Adopted trades stand under the first in the books, the account as a whole under the second in statistics.
+RESERVED = frozenset({"operator", "account"})
 
 
 def known() -> tuple[str, ...]:
@@ -43,7 +43,7 @@ def find(name: str) -> type[Strategy]:
     """
     if name in RESERVED:
         raise ConfigurationError(
-            f"strategies.{name}", "the name is reserved for trades that an operator adopts", "rename the strategy"
+            f"strategies.{name}", "the name is reserved for others than strategies", "rename the strategy"
         )
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")

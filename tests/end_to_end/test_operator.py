@@ -70,15 +70,20 @@ class Desk:
 
     async def market_s(self) -> float:
         """The market's time by the daemon's console, UTC seconds."""
-        async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{self.port}/status") as answer:
+        async with aiohttp.ClientSession() as http:
+            return await self._market_s(http)
+
+    async def _market_s(self, http: aiohttp.ClientSession) -> float:
+        async with http.get(f"http://127.0.0.1:{self.port}/status") as answer:
             return float((await answer.json())["market_time_ns"]) / 1e9
 
     async def run_until(self, market_s: float, speed: float = 0) -> None:
         """Let the market run to a moment, at full speed unless told otherwise, then kill the daemon there."""
         await self.start(speed)
         drained = asyncio.create_task(self._drain())
-        while await self.market_s() < market_s:
-            pass
+        async with aiohttp.ClientSession() as http:  # one connection: each answer takes the daemon's time
+            while await self._market_s(http) < market_s:
+                pass
         await self.kill()
         await drained
 

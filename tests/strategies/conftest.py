@@ -155,7 +155,7 @@ def holding(stage, strategy, *opened_ns, symbol="SPY"):
     return ledger
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_stage(table):
     """Build a stage from a strategy and an ISO date."""
     return lambda strategy, date: Stage(table, strategy, date)

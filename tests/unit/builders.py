@@ -69,7 +69,7 @@ class Chains:
         return self.deltas.get(symbol)
 
     def select(self, request: Any, at_ns: int) -> Any:
-        raise NotImplementedError
+        raise AssertionError(f"only strategies choose contracts, and none is on this stage: {request} at {at_ns}")
 
 
 def plan(**changes: Any) -> ExitPlan:

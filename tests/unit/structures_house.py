@@ -17,7 +17,7 @@ from oracle.core.marketdata import FeedChanged
 from oracle.core.message import Message
 from oracle.core.messages import Intent, Leg, OrderClosed, OrderFilled, PositionSettled, SubmitOrder
 from oracle.core.ports import OptionQuote
-from oracle.core.sessions import MINUTE_NS
+from oracle.core.sessions import MINUTE_NS, NS
 from oracle.core.structures import legs_of
 from oracle.core.vocabulary import Ending, Feed, FeedState, Side
 from oracle.execution.reconcile import Reconciler
@@ -43,6 +43,10 @@ NAMED = {LONG_PUT: Side.BUY, SHORT_PUT: Side.SELL, SHORT_CALL: Side.SELL, LONG_C
 QUOTES = {LONG_PUT: (0.19, 0.21), SHORT_PUT: (0.69, 0.71), SHORT_CALL: (0.69, 0.71), LONG_CALL: (0.19, 0.21)}
 DELTAS = {LONG_PUT: -0.06, SHORT_PUT: -0.15, SHORT_CALL: 0.15, LONG_CALL: 0.06}
 NAME = "SPY:-260105C615+260105C620+260105P580-260105P585"
+# Quotes at which the target is met while nobody bids for the call wing, and the order that then leaves it out.
+NO_WING = (None, 0.02)
+TARGET_WITHOUT_WING = {SHORT_PUT: (0.19, 0.21), SHORT_CALL: (0.19, 0.21), LONG_CALL: NO_WING}
+WITHOUT_WING = "SPY:-260105C615+260105P580-260105P585"
 
 
 def condor_plan(**changes: Any) -> Any:
@@ -65,6 +69,11 @@ def condor(n: int = 1, at_ns: int = START_NS, **changes: Any) -> Intent:
         valid_until_ns=at_ns + MINUTE_NS,
     )  # fmt: skip
     return msgspec.structs.replace(made, **changes)
+
+
+def held(units: int, **changes: int) -> dict[str, int]:
+    """What so many condors hold of each contract, with what differs."""
+    return {**{symbol: side.sign * units for symbol, side in NAMED.items()}, **changes}
 
 
 class StructureHouse(House):
@@ -144,6 +153,21 @@ class StructureHouse(House):
         order: SubmitOrder = one(SubmitOrder, self.tell(intent or condor(at_ns=self.at_ns)))
         self.done(order, ("0.70", "0.20", "0.20", "0.70"))
         return order
+
+    def entered_until_expiry(self) -> SubmitOrder:
+        """Enter the condor with a plan that ends at its last close, and let that close pass."""
+        order = self.entered(condor(exit_plan=condor_plan(flat_ns=TABLE.sessions[0].close_ns)))
+        self.at_ns = TABLE.sessions[0].close_ns + NS
+        return order
+
+    def assigned(self, entry: SubmitOrder) -> int:
+        """All legs but the short call expire, which is assigned at 615; how many units there were."""
+        for symbol in NAMED:
+            if symbol != SHORT_CALL:
+                self.settle(entry.trade_id, symbol, entry.contracts, Ending.EXPIRED)
+        shares = -100 * entry.contracts
+        self.settle(entry.trade_id, SHORT_CALL, entry.contracts, Ending.ASSIGNED, shares=shares, share_price="615")
+        return entry.contracts
 
     def open_orders(self) -> list[SubmitOrder]:
         """The orders that ``done`` has not ended."""

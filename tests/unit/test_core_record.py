@@ -168,7 +168,6 @@ def test_the_floors_of_a_strategy_have_all_the_names_of_the_default() -> None:
 def test_what_the_core_accepts_is_what_readiness_asks(strategy: str) -> None:
     floors = criteria.floors(strategy)
     assert criteria_for(strategy, {}).as_dict() == floors
-    for name, value in criteria._HIGHEST.items():
-        utmost = criteria._LOWEST_DRAWDOWN if name == criteria.MAX_DRAWDOWN else value
+    for name, utmost in criteria.UTMOST.items():
         assert criteria.is_possible(name, utmost)
         assert criteria_for(strategy, {name: utmost}).as_dict()[name] == utmost

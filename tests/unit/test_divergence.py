@@ -15,6 +15,8 @@ from oracle.cli.root import app
 from oracle.core.errors import ConfigurationError
 from oracle.core.message import Message
 from oracle.core.messages import (
+    CashTransferred,
+    EquityMarked,
     Input,
     Intent,
     IntentApproved,
@@ -329,3 +331,15 @@ def test_a_users_mistake_is_told(
     done = CliRunner().invoke(app, ["divergence", *arguments])
     assert isinstance(done.exception, ConfigurationError), done.output
     assert text in str(done.exception)
+
+
+def test_a_transfer_is_carried_until_a_mark_has_its_effect_in_it() -> None:
+    first, second = (CashTransferred(name, "CSD", Decimal(5), DATES[0], "", OPEN_NS) for name in ("a", "b"))
+    figures = (Decimal(100), Decimal(100), Decimal(100), Decimal(100), Decimal(0), Decimal(0))
+    mark = EquityMarked(DATES[0], OPEN_NS, "transfer", *figures, 0)
+    state = carried(nothing_durable(), [(1, first)])
+    assert (state.unmarked, state.books) == ((first,), (first,))
+    assert carried(state, [(2, intent(1))]).unmarked == (first,)
+    state = carried(state, [(3, mark), (3, second)])
+    assert (state.unmarked, state.books) == ((second,), (first, second))
+    assert carried(state, [(4, mark)]).unmarked == ()

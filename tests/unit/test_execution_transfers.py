@@ -237,15 +237,32 @@ def test_neither_a_deposit_nor_a_withdrawal_sets_a_breaker_and_entries_go_on() -
         assert view.account.reconciled
 
 
-def test_a_loss_stays_what_it_was_in_dollars() -> None:
+def test_a_days_loss_stays_what_it_was_in_dollars_and_a_drawdown_what_it_was_as_a_share() -> None:
     house = House()
     before = house.ledger.cash_usd
     fee = BrokerFee("f", "", D(1000), "FEE")
     out = house.tell(account(house.at_ns, "99000", fees=(fee,)), 30)
     out = house.tell(account(house.at_ns, "149000", fees=(fee,), settlements=(moved("CSD", "50000"),)), 30)
     (mark,) = of(EquityMarked, out)
-    assert mark.day_start_equity_usd - mark.equity_usd == mark.peak_equity_usd - mark.equity_usd == 1000
+    assert mark.day_start_equity_usd - mark.equity_usd == 1000
+    assert (mark.equity_usd, mark.peak_equity_usd) == (149_000, D("150505.050505"))  # 100,000 x 149,000 / 99,000
     assert (mark.realized_today_usd, mark.day_start_equity_usd) == (-1000, before + 50_000)
+
+
+def test_a_withdrawal_while_a_drawdown_stands_is_no_deeper_drawdown() -> None:
+    house = House()
+    day = house.ledger.cash_usd
+    fee = BrokerFee("f", "", D(6000), "FEE")
+    house.tell(account(house.at_ns, "94000", fees=(fee,)), 30)
+    before = house.engine.context().equity
+    assert (before.peak_usd, before.equity_usd) == (day, 94_000)
+    out = house.tell(account(house.at_ns, "24000", fees=(fee,), settlements=(moved("CSW", "-70000"),)), 30)
+    after = house.engine.context().equity
+    assert after.equity_usd is not None
+    assert after.peak_usd is not None
+    # 6 % under the peak as before; by the dollar it would be 20 % and stop the account.
+    assert 1 - after.equity_usd / after.peak_usd == pytest.approx(D("0.06"), abs=D("1e-9"))
+    assert "drawdown" not in {change.latch for change in of(LatchChanged, out)}
 
 
 def test_a_deposit_overnight_is_in_the_next_days_start() -> None:

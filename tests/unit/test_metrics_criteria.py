@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from oracle.core import criteria as core
 from oracle.core.errors import ConfigurationError
 from oracle.metrics.criteria import DEFAULT, NAMES, Criteria, criteria_for, row_of
 
@@ -45,3 +46,16 @@ def test_what_is_no_number_is_refused(value: float) -> None:
 def test_what_nobody_could_meet_or_does_not_exist_is_refused(name: str, value: float) -> None:
     with pytest.raises(ConfigurationError, match=name):
         criteria_for("iron_condor", {name: value})
+
+
+def test_the_floors_and_the_bounds_are_the_cores_own() -> None:
+    """One table: what the daemon refuses at a request and what readiness asks cannot drift apart."""
+    assert set(NAMES) == core.DEFAULT.keys() == core.UTMOST.keys()
+    for strategy in ("iron_condor", *core.OF_STRATEGY):
+        assert row_of(strategy).as_dict() == core.floors(strategy)
+    for name, utmost in core.UTMOST.items():
+        assert criteria_for("iron_condor", {name: utmost}).as_dict()[name] == utmost
+        beyond = utmost / 2 if name == core.MAX_DRAWDOWN else utmost + 1
+        assert not core.is_possible(name, beyond)
+        with pytest.raises(ConfigurationError, match=name):
+            criteria_for("iron_condor", {name: beyond})

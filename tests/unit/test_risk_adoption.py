@@ -14,6 +14,7 @@ from oracle.core.message import Message
 from oracle.core.messages import (
     CashCorrected,
     ExitTriggered,
+    FeeCharged,
     ForeignExecution,
     LedgerSeeded,
     OperatorAnswered,
@@ -27,7 +28,7 @@ from oracle.core.messages import (
     TradeClosed,
     TradeOpened,
 )
-from oracle.core.reports import BrokerPosition, ExecutionReported
+from oracle.core.reports import BrokerFee, BrokerPosition, ExecutionReported
 from oracle.core.vocabulary import Feed, FeedState, Purpose, Side
 from oracle.risk.gate import Gate
 from oracle.risk.stored import Stored
@@ -261,6 +262,27 @@ def test_an_account_that_held_something_at_first_begins_its_books_with_it() -> N
     assert one(TradeOpened, out).strategy == "operator"
     assert answer(house.tell(first)).ok
     assert house.engine.context().account.reconciled
+
+
+def test_fees_that_were_charged_before_the_books_begin_are_in_the_adopted_opening_cash() -> None:
+    house = House(ready=False)
+    house.quote(PUT, 1.95, 2.0)
+    held, earlier = (BrokerPosition(PUT, D(3), D("1.95")),), BrokerFee("f1", PUT, D("12.34"), "FEE")
+    first = account(house.at_ns, "5000", equity_usd=D("5585"), positions=held, fees=(earlier,))
+    house.tell(first)
+    adopt(house)
+    out = house.tell(first)
+    assert [(fee.activity_id, fee.in_opening_cash) for fee in of(FeeCharged, out)] == [("f1", True)]
+    assert answer(house.tell(first)).ok
+    assert (house.ledger.cash_usd, house.ledger.realized_since(0)) == (D(5000), 0)
+    later = BrokerFee("f2", PUT, D("0.66"), "FEE")
+    house.tell(msgspec.structs.replace(first, at_ns=house.at_ns, cash_usd=D("4999.34"), fees=(earlier, later)))
+    assert (house.ledger.cash_usd, house.ledger.realized_since(0)) == (D("4999.34"), D("-0.66"))
+    ledger = Ledger()
+    orders = [m.order for m in of(PositionAdopted, house.all)]
+    booked = [*of(LedgerSeeded, house.all), *of(FeeCharged, house.all), *orders, *of(OrderFilled, house.all)]
+    ledger.restore(booked)
+    assert ledger.cash_usd == D("4999.34")
 
 
 def test_orders_of_others_must_go_before_the_books_begin() -> None:

@@ -18,8 +18,8 @@ from oracle.core.messages import (
 )
 from oracle.core.reports import BrokerPosition
 from oracle.core.sessions import NS
-from oracle.core.vocabulary import Ending, Purpose, Side
-from tests.unit.builders import TABLE, account, of, one
+from oracle.core.vocabulary import Purpose, Side
+from tests.unit.builders import account, of, one
 from tests.unit.structures_house import (
     LONG_CALL,
     LONG_PUT,
@@ -28,8 +28,7 @@ from tests.unit.structures_house import (
     SHORT_CALL,
     SHORT_PUT,
     StructureHouse,
-    condor,
-    condor_plan,
+    held,
 )
 from tests.unit.test_risk_operator import answer, request
 
@@ -42,10 +41,10 @@ def by_hand(house: StructureHouse, symbol: str, side: Side, qty: int, price: str
     house.tell(ForeignExecution(f"h-{symbol}-{side}-{qty}", "by-hand", symbol, side, D(qty), D(price)))
 
 
-def report(house: StructureHouse, held: dict[str, int], cash: str, after_s: float = 6) -> list[Message]:
+def report(house: StructureHouse, positions: dict[str, int], cash: str, after_s: float = 6) -> list[Message]:
     house.wait(after_s)  # a report of the moment of a fill may not hold it yet, and is not compared
-    positions = tuple(BrokerPosition(symbol, D(qty), D("0.50")) for symbol, qty in held.items() if qty)
-    return house.tell(account(house.at_ns, cash, positions=positions, fills_since_ns=house.at_ns))
+    told = tuple(BrokerPosition(symbol, D(qty), D("0.50")) for symbol, qty in positions.items() if qty)
+    return house.tell(account(house.at_ns, cash, positions=told, fills_since_ns=house.at_ns))
 
 
 def adopt(house: StructureHouse, *symbols: str, name: str = "r1", **terms: Any) -> list[Message]:
@@ -56,14 +55,14 @@ def sold_two(house: StructureHouse) -> dict[str, int]:
     """Somebody sold two condors at a credit of 1.00: 200 USD."""
     for symbol, side in NAMED.items():
         by_hand(house, symbol, side, 2, PRICES[symbol])
-    return {symbol: 2 * side.sign for symbol, side in NAMED.items()}
+    return held(2)
 
 
 def test_a_structure_that_others_opened_becomes_one_trade_with_an_exit_plan() -> None:
     house = StructureHouse()
-    held = sold_two(house)
+    sold = sold_two(house)
     adopt(house, NAME, target_fraction=0.5)
-    out = report(house, held, "100200")
+    out = report(house, sold, "100200")
     adopted = one(PositionAdopted, out)
     order = adopted.order
     assert (order.symbol, order.side, order.contracts, order.worst_price_usd) == (NAME, Side.BUY, 2, D("-1.00"))
@@ -75,7 +74,7 @@ def test_a_structure_that_others_opened_becomes_one_trade_with_an_exit_plan() ->
     assert (trade.is_whole, trade.contracts_open, trade.entry_price_usd) == (True, 2, D("-1.00"))
     assert house.ledger.cash_usd == D(100_200)
     assert trade.exit_plan.direction == 0
-    shown = answer(report(house, held, "100200", 1))
+    shown = answer(report(house, sold, "100200", 1))
     assert (shown.ok, shown.facts["differences"]) == (True, [])
     assert {p["trade_id"] for p in shown.facts["positions"]} == {trade.trade_id}
     # Its exits work like those of any other.
@@ -94,9 +93,9 @@ def test_a_structure_that_others_opened_becomes_one_trade_with_an_exit_plan() ->
 )
 def test_only_whole_covered_structures_are_adopted(name: str, change: dict[str, int], words: str) -> None:
     house = StructureHouse()
-    held = {**sold_two(house), **change}
+    sold = {**sold_two(house), **change}
     adopt(house, name)
-    out = report(house, held, "100200")
+    out = report(house, sold, "100200")
     assert words in "; ".join(m.text for m in out if type(m).__name__ == "OperatorAnswered")  # type: ignore[attr-defined]
     assert (of(PositionAdopted, out) != []) == (words == "adopting")
 
@@ -107,8 +106,7 @@ def test_a_leg_that_others_closed_leaves_our_trade_and_the_rest_is_closed() -> N
     n = entry.contracts
     by_hand(house, SHORT_CALL, Side.BUY, n, "0.30")
     adopt(house, SHORT_CALL)
-    held = {symbol: n * side.sign for symbol, side in NAMED.items()}
-    out = report(house, {**held, SHORT_CALL: 0}, str(house.ledger.cash_usd - 30 * n))
+    out = report(house, held(n, **{SHORT_CALL: 0}), str(house.ledger.cash_usd - 30 * n))
     adopted = one(PositionAdopted, out)
     assert (adopted.order.symbol, adopted.order.side, adopted.order.contracts) == (SHORT_CALL, Side.BUY, n)
     assert (adopted.order.trade_id, house.ledger.position(SHORT_CALL)) == (entry.trade_id, 0)
@@ -123,20 +121,16 @@ def test_others_may_not_have_done_more_than_close_a_leg() -> None:
     n = entry.contracts
     by_hand(house, SHORT_CALL, Side.BUY, n + 1, "0.30")
     adopt(house, SHORT_CALL)
-    held = {symbol: n * side.sign for symbol, side in NAMED.items()}
-    out = report(house, {**held, SHORT_CALL: 1}, str(house.ledger.cash_usd - 30 * (n + 1)))
+    out = report(house, held(n, **{SHORT_CALL: 1}), str(house.ledger.cash_usd - 30 * (n + 1)))
     assert "others did more than close it" in answer(out).text
     assert of(PositionAdopted, out) == []
 
 
 def test_shares_that_others_sold_end_the_trade_that_had_them() -> None:
     house = StructureHouse()
-    entry = house.entered(condor(exit_plan=condor_plan(flat_ns=TABLE.sessions[0].close_ns)))
-    n = entry.contracts
-    house.at_ns = TABLE.sessions[0].close_ns + 60 * NS  # nothing of ours works on the shares before the next open
-    for symbol in (LONG_PUT, SHORT_PUT, LONG_CALL):
-        house.settle(entry.trade_id, symbol, n, Ending.EXPIRED)
-    house.settle(entry.trade_id, SHORT_CALL, n, Ending.ASSIGNED, shares=-100 * n, share_price="615")
+    entry = house.entered_until_expiry()
+    house.at_ns += 59 * NS  # nothing of ours works on the shares before the next open
+    n = house.assigned(entry)
     by_hand(house, "SPY", Side.BUY, 100 * n, "616")
     adopt(house, "SPY")
     out = report(house, {}, str(house.ledger.cash_usd - 61_600 * n))

@@ -30,26 +30,29 @@ from tests.unit.structures_house import (
     LONG_PUT,
     NAME,
     NAMED,
+    NO_WING,
     SHORT_CALL,
     SHORT_PUT,
+    TARGET_WITHOUT_WING,
+    WITHOUT_WING,
     StructureHouse,
     condor,
     condor_plan,
+    held,
     leg,
 )
 
 USD = Decimal
-NO_WING = (None, 0.02)
 
 
 def trade(entry: str = "-1.00", legs: dict[str, int] | None = None, units: int = 2, **plan: Any) -> TradeView:
-    held = {s: side.sign * units for s, side in NAMED.items()} if legs is None else legs
+    legs_held = held(units) if legs is None else legs
     return TradeView(
         trade_id="tok-20260105-bo-000001", strategy="breakout", strategy_hash="h", underlying="SPY", symbol=NAME,
         side=Side.BUY, contracts_entered=units, contracts_open=units if legs is None else 0,
         entry_price_usd=USD(entry), entry_done=True, exit_plan=condor_plan(**plan), planned_risk_usd=USD(400),
         worst_case_usd=USD(800), opened_ns=START_NS,
-        legs=tuple(LegView(s, n) for s, n in sorted(held.items())), cash_usd=USD(200),
+        legs=tuple(LegView(s, n) for s, n in sorted(legs_held.items())), cash_usd=USD(200),
     )  # fmt: skip
 
 
@@ -88,7 +91,7 @@ def test_a_short_legs_delta_ends_the_trade(delta: float | None, met: bool) -> No
     ("legs", "quotes", "expected"),
     [
         (None, {}, Closing(NAME, Side.SELL, 2)),
-        (None, {LONG_CALL: NO_WING}, Closing("SPY:-260105C615+260105P580-260105P585", Side.SELL, 2)),
+        (None, {LONG_CALL: NO_WING}, Closing(WITHOUT_WING, Side.SELL, 2)),
         (
             None, {LONG_CALL: NO_WING, LONG_PUT: (0.0, 0.02)},
             Closing("SPY:-260105C615-260105P585", Side.SELL, 2),
@@ -96,7 +99,7 @@ def test_a_short_legs_delta_ends_the_trade(delta: float | None, met: bool) -> No
         # The broker has sold a long: what is left goes in one order, the shorts in it.
         (
             {LONG_PUT: 2, SHORT_PUT: -2, SHORT_CALL: -2}, {},
-            Closing("SPY:-260105C615+260105P580-260105P585", Side.SELL, 2),
+            Closing(WITHOUT_WING, Side.SELL, 2),
         ),
         ({SHORT_CALL: -2}, {}, Closing(SHORT_CALL, Side.BUY, 2)),
         ({LONG_CALL: 3}, {}, Closing(LONG_CALL, Side.SELL, 3)),
@@ -212,17 +215,16 @@ def test_flat_at_its_time() -> None:
 def test_a_wing_without_a_bid_is_left_out_and_sold_when_somebody_bids() -> None:
     house = StructureHouse()
     entry = house.entered()
-    gone = {SHORT_PUT: (0.19, 0.21), SHORT_CALL: (0.19, 0.21), LONG_CALL: NO_WING}
-    order = one(SubmitOrder, house.requote(**gone))
-    assert (order.symbol, order.side) == ("SPY:-260105C615+260105P580-260105P585", Side.SELL)
+    order = one(SubmitOrder, house.requote(**TARGET_WITHOUT_WING))
+    assert (order.symbol, order.side) == (WITHOUT_WING, Side.SELL)
     assert order.order_type is OrderType.LIMIT
     out = house.done(order)
     assert of(TradeClosed, out) == []
     house.wait(5)
-    assert of(SubmitOrder, house.requote(**gone)) == []
+    assert of(SubmitOrder, house.requote(**TARGET_WITHOUT_WING)) == []
     # It is no orphan: the exit has left it out, and its rule stays the trade's reason.
     assert {t.rule for t in of(ExitTriggered, house.all)} == {"target"}
-    last = one(SubmitOrder, house.requote(**{**gone, LONG_CALL: (0.01, 0.03)}))
+    last = one(SubmitOrder, house.requote(**{**TARGET_WITHOUT_WING, LONG_CALL: (0.01, 0.03)}))
     assert (last.symbol, last.side, last.order_type) == (LONG_CALL, Side.SELL, OrderType.MARKET)
     closed = one(TradeClosed, house.done(last, ("0", "0.01")))
     assert (closed.trade_id, closed.exit_rule) == (entry.trade_id, "target")
@@ -232,13 +234,12 @@ def test_a_wing_left_out_of_a_target_that_fills_in_part_is_no_orphan() -> None:
     """Whole units with more wings than they need: the plan goes on for the units, and the wings wait for a bid."""
     house = StructureHouse()
     entry = house.entered()
-    gone = {SHORT_PUT: (0.19, 0.21), SHORT_CALL: (0.19, 0.21), LONG_CALL: NO_WING}
-    order = one(SubmitOrder, house.requote(**gone))
+    order = one(SubmitOrder, house.requote(**TARGET_WITHOUT_WING))
     house.done(order, units=3, end="canceled: not filled in time")
     left = entry.contracts - 3
     # Its target is met as before, and is one of the units that are left.
     house.wait(5)
-    again = one(SubmitOrder, house.requote(**gone))
+    again = one(SubmitOrder, house.requote(**TARGET_WITHOUT_WING))
     assert (again.purpose, again.symbol, again.contracts) == (Purpose.TARGET, order.symbol, left)
     assert again.order_type is OrderType.LIMIT
     house.done(again, units=0, end="canceled: not filled in time")
@@ -255,8 +256,7 @@ def test_a_wing_left_out_of_a_target_that_fills_in_part_is_no_orphan() -> None:
 
 def test_a_wing_beyond_whole_units_before_any_exit_is_an_orphan() -> None:
     """A torn entry: nothing has left the wing out, so it does not belong to the trade."""
-    held = {LONG_PUT: 2, SHORT_PUT: -2, SHORT_CALL: -2, LONG_CALL: 3}
-    torn = msgspec.structs.replace(trade(legs=held), contracts_open=2)
+    torn = msgspec.structs.replace(trade(legs=held(2, **{LONG_CALL: 3})), contracts_open=2)
     context = StructureHouse().engine.context()
     assert judge_remains(torn, leaving=True, is_worked=False, context=context) is None
     found = judge_remains(torn, leaving=False, is_worked=False, context=context)
@@ -268,8 +268,7 @@ def test_a_wing_beyond_whole_units_before_any_exit_is_an_orphan() -> None:
 def test_a_short_or_shares_beyond_whole_units_are_orphans_in_any_case() -> None:
     context = StructureHouse().engine.context()
     for beyond in ({SHORT_CALL: -3}, {"SPY": 100}):
-        held = {LONG_PUT: 2, SHORT_PUT: -2, SHORT_CALL: -2, LONG_CALL: 2, **beyond}
-        torn = msgspec.structs.replace(trade(legs=held), contracts_open=2)
+        torn = msgspec.structs.replace(trade(legs=held(2, **beyond)), contracts_open=2)
         found = judge_remains(torn, leaving=True, is_worked=False, context=context)
         assert found is not None
         assert found.rule == "orphan_leg"
@@ -278,8 +277,7 @@ def test_a_short_or_shares_beyond_whole_units_are_orphans_in_any_case() -> None:
 def test_a_wing_that_nobody_buys_expires_with_its_trade() -> None:
     house = StructureHouse()
     house.entered()
-    gone = {SHORT_PUT: (0.19, 0.21), SHORT_CALL: (0.19, 0.21), LONG_CALL: NO_WING}
-    order = one(SubmitOrder, house.requote(**gone))
+    order = one(SubmitOrder, house.requote(**TARGET_WITHOUT_WING))
     house.done(order)
     house.at_ns = TABLE.sessions[0].close_ns + NS
     out = house.settle(order.trade_id, LONG_CALL, order.contracts, Ending.EXPIRED)
@@ -295,7 +293,7 @@ def test_a_leg_that_the_broker_sells_leaves_an_orphan_that_is_closed_at_once() -
     out = house.wait(0.001)
     assert [(t.rule, t.purpose) for t in of(ExitTriggered, out)] == [("orphan_leg", Purpose.FORCED)]
     order = one(SubmitOrder, out)
-    assert (order.symbol, order.side, order.contracts) == ("SPY:-260105C615+260105P580-260105P585", Side.SELL, n)
+    assert (order.symbol, order.side, order.contracts) == (WITHOUT_WING, Side.SELL, n)
     assert order.order_type is OrderType.MARKET
     assert one(TradeClosed, house.done(order)).trade_id == entry.trade_id
 
@@ -309,7 +307,7 @@ def test_an_exit_that_works_for_a_contract_that_is_gone_is_taken_back_and_planne
     assert of(SubmitOrder, house.wait(1)) == []  # until its end is known, nothing else leaves
     house.done(working, units=0, end="canceled: gone")
     order = one(SubmitOrder, house.wait(3))
-    assert order.symbol == "SPY:-260105C615+260105P580-260105P585"
+    assert order.symbol == WITHOUT_WING
     assert [t.rule for t in of(ExitTriggered, house.all)] == ["stop", "orphan_leg"]
 
 
@@ -330,8 +328,7 @@ def test_shares_of_an_assignment_are_closed_after_the_options() -> None:
 
 def test_all_legs_that_expire_in_one_turn_are_no_orphans() -> None:
     house = StructureHouse()
-    entry = house.entered(condor(exit_plan=condor_plan(flat_ns=TABLE.sessions[0].close_ns)))
-    house.at_ns = TABLE.sessions[0].close_ns + NS
+    entry = house.entered_until_expiry()
     for symbol in NAMED:
         house.settle(entry.trade_id, symbol, entry.contracts, Ending.EXPIRED)
         house.wait(1)
@@ -343,13 +340,8 @@ def test_all_legs_that_expire_in_one_turn_are_no_orphans() -> None:
 
 def test_an_orphan_of_the_night_is_closed_at_the_open_and_known_after_a_restart() -> None:
     house = StructureHouse()
-    entry = house.entered(condor(exit_plan=condor_plan(flat_ns=TABLE.sessions[0].close_ns)))
-    house.at_ns = TABLE.sessions[0].close_ns + NS
-    for symbol in NAMED:
-        if symbol != SHORT_CALL:
-            house.settle(entry.trade_id, symbol, entry.contracts, Ending.EXPIRED)
-    n = entry.contracts
-    house.settle(entry.trade_id, SHORT_CALL, n, Ending.ASSIGNED, shares=-100 * n, share_price="615")
+    entry = house.entered_until_expiry()
+    n = house.assigned(entry)
     assert [t.rule for t in of(ExitTriggered, house.wait(1))] == ["orphan_leg"]
     assert len(house.orders()) == 1
     told = of(ExitTriggered, house.all)
