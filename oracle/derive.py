@@ -251,25 +251,32 @@ def refresh(
     Raises:
         StoreError: a row does not hold what it must.
     """
-    return _kept(db).refresh(db, keys, bootstrap=bootstrap)
+    name, deriver = _taken(db)
+    # Kept only if all went well: what read half of something would go on from there.
+    rows = deriver.refresh(db, keys, bootstrap=bootstrap)
+    _DERIVERS[name] = deriver
+    while len(_DERIVERS) > _KEPT:
+        _DERIVERS.popitem(last=False)
+    return rows
 
 
 _DERIVERS: "OrderedDict[tuple[str, str, str], Deriver]" = OrderedDict()
 
 
-def _kept(db: sqlite3.Connection) -> Deriver:
-    """The deriver of a database; a new one when it holds less than was read of it, because a backup was restored."""
+def _taken(db: sqlite3.Connection) -> tuple[tuple[str, str, str], Deriver]:
+    """The deriver of a database, not kept any more.
+
+    A new one when the database holds less than was read of it, because a backup was restored, or when a session came on
+    record that began before what was read: a trade may be another session's and month's by it.
+    """
     path = db.execute("PRAGMA database_list").fetchone()["file"]
     meta = dict(db.execute(QUERIES["read_meta"]).fetchall())
     name = (path, meta["instance_token"], meta["created_ns"])
     found = _DERIVERS.pop(name, None)
     newest = db.execute(QUERIES["newest_log_id"]).fetchone()[0] or 0
-    if found is None or found.fold.log_id > newest:
+    if found is None or found.fold.log_id > newest or found.fold.is_overtaken(db):
         found = Deriver()
-    _DERIVERS[name] = found
-    while len(_DERIVERS) > _KEPT:
-        _DERIVERS.popitem(last=False)
-    return found
+    return name, found
 
 
 def bound_of(db: sqlite3.Connection, key: StrategyKey, log_id: int) -> float | None:

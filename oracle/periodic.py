@@ -2,12 +2,12 @@
 
 Inputs: turns in which a session opened or closed, so that business time decides. Outputs: log lines; files that
 ``oracle/reviews.py`` writes in the worker. Invariants: one job at a time, few wait; a failure is logged and counted,
-and made up for at the next session or start, because a missing file is due again.
+and made up for at the next session's open or close, because a missing file is due again.
 """
 
 import asyncio
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import structlog
@@ -17,7 +17,7 @@ from oracle.core.messages import SessionClosed, SessionOpened
 from oracle.core.sessions import SessionTable
 from oracle.jobs import Made, MakeReports, Reports, Summarise, Summary
 from oracle.metrics.track import TrackGauges
-from oracle.worker import JobError, Worker
+from oracle.worker import Worker
 
 log = structlog.get_logger("oracle.periodic")
 # Sessions whose line waits; in a simulation at full speed one closes every few seconds.
@@ -87,34 +87,38 @@ class Periodic:
             self._task = asyncio.get_running_loop().create_task(self._work())
 
     async def _work(self) -> None:
-        worker = self._make_worker()
+        # Something may become due while a worker is let go.
+        while self._lines or self._reports is not None:
+            worker = self._make_worker()
+            try:
+                await self._do_all(worker)
+            finally:
+                await worker.close()
+
+    async def _do_all(self, worker: Worker) -> None:
+        while self._lines or self._reports is not None:
+            if self._lines:
+                date = self._lines.pop(0)
+                await self._tried(DAY, date, self._say(worker, date))
+            elif self._reports is not None:
+                job, self._reports = self._reports, None
+                await self._tried(MONTH, job.date[:7], self._make(worker, job))
+
+    async def _tried(self, kind: str, name: str, work: Awaitable[None]) -> None:
+        """One failure, whatever it is, keeps nothing else from being written."""
         try:
-            while self._lines or self._reports is not None:
-                if self._lines:
-                    await self._say(worker, self._lines.pop(0))
-                else:
-                    job, self._reports = self._reports, None
-                    assert job is not None
-                    await self._make(worker, job)
-        finally:
-            await worker.close()
+            await work
+        except Exception as error:
+            self._failed(kind, name, str(error) or type(error).__name__)
 
     async def _say(self, worker: Worker, date: str) -> None:
-        try:
-            done = await worker.run(Summarise(self._state, date))
-        except JobError as error:
-            self._failed(DAY, date, str(error))
-            return
+        done = await worker.run(Summarise(self._state, date))
         assert isinstance(done, Summary)
         log.info("session_summary", **done.facts)
         self._gauges.reported(DAY, True)
 
     async def _make(self, worker: Worker, job: MakeReports) -> None:
-        try:
-            done = await worker.run(job)
-        except JobError as error:
-            self._failed(MONTH, job.date[:7], str(error))
-            return
+        done = await worker.run(job)
         assert isinstance(done, Reports)
         for made in done.made:
             self._tell(made)

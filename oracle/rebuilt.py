@@ -175,6 +175,8 @@ def _judge(
         return "", False
     if table == _GROWING:
         then = made.deriver.session_row(db, row["date"], row["log_id"]).values
+        if row["vix_close"] is None:
+            then = {**then, "vix_close": None}  # it may have been told long after the session
         if is_newest and row["pnl_micros"] is None:
             then = {**then, "pnl_micros": None, "vix_close": row["vix_close"], "strategies": row["strategies"]}
         return (_differing(row, then), True) if then != row else ("", True)

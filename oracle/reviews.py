@@ -2,7 +2,7 @@
 
 Inputs: a state folder and the newest session's date. Outputs: ``reports/YYYY-MM.html``, ``reports/week-YYYY-Www.md``
 and facts for the log. Invariants: a file that is there is never written again, so that a missed one is made at the next
-start and none twice; a file is there whole or not at all; figures are those of ``metrics/performance.py``.
+session and none twice; a file is there whole or not at all; figures are those of ``metrics/performance.py``.
 """
 
 import sqlite3

@@ -4,6 +4,7 @@ Inputs: the composition root's parts. Output: observers of turns and an end. Par
 whatever fails here is logged and counted; the run goes on.
 """
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,17 +66,24 @@ class Tracking:
         await self.statistician.start()
 
     def on_turn(self, turn: Turn, seconds: float = 0.0) -> None:
-        """Show a turn to both."""
-        if turn.messages:
-            self.statistician.on_turn(turn, seconds)
-            self.periodic.on_turn(turn, seconds)
+        """Show a turn to both; a fault of theirs is told and does not reach the loop that trades."""
+        if not turn.messages:
+            return
+        for follow in (self.statistician.on_turn, self.periodic.on_turn):
+            try:
+                follow(turn, seconds)
+            except Exception as error:
+                # Whatever is wrong with statistics, the trades go on.
+                log.error("tracking_failed", problem=f"{type(error).__name__}: {error}", seq=turn.stamped.seq)
 
     async def finish(self) -> None:
         """Do what is left, for a limited time, and end the worker."""
-        limit_s = COMPLETE_S if self._paced else DRAIN_S
+        now_s = asyncio.get_running_loop().time
+        until_s = now_s() + (COMPLETE_S if self._paced else DRAIN_S)
         try:
-            await self.statistician.finish(limit_s, everything=self._paced)
-            await self.periodic.finish(limit_s)
+            # One limit for both: a stop must not be held up twice.
+            await self.statistician.finish(until_s - now_s(), everything=self._paced)
+            await self.periodic.finish(max(0.0, until_s - now_s()))
         finally:
             await self.close()
 

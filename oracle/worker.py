@@ -11,6 +11,7 @@ import signal
 import struct
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import msgspec
@@ -24,7 +25,10 @@ MAX_FRAME_BYTES = 256 * 1024 * 1024
 JOB_TIMEOUT_S = 300.0
 END_TIMEOUT_S = 2.0
 # What a child may see of our environment: nothing that could hold a key.
-KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONHASHSEED", "PYTHONDONTWRITEBYTECODE")
+KEPT = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "PYTHONHASHSEED", "PYTHONDONTWRITEBYTECODE",
+    "PYTHONPYCACHEPREFIX",
+)  # fmt: skip
 
 
 class JobError(OracleError):
@@ -85,6 +89,10 @@ class Child:
             except (asyncio.IncompleteReadError, ConnectionError, OSError) as error:
                 code = await self._reap()
                 raise JobError(f"the worker's process ended (exit code {code}, {type(error).__name__})") from error
+            except msgspec.MsgspecError as error:
+                # What follows it in the pipe cannot be told apart any more.
+                await self._reap()
+                raise JobError(f"the worker's answer cannot be read ({error})") from error
             except asyncio.CancelledError:
                 # Its answer would be taken for that of the next job.
                 self._kill()
@@ -116,6 +124,8 @@ class Child:
         process.stdin.write(LENGTH.pack(len(frame)) + frame)
         await process.stdin.drain()
         (length,) = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))
+        if length > MAX_FRAME_BYTES:
+            raise msgspec.DecodeError(f"{length} bytes are more than {MAX_FRAME_BYTES}")
         return msgspec.msgpack.decode(await process.stdout.readexactly(length), type=Reply)
 
     async def _reap(self) -> int | None:
@@ -162,6 +172,9 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     with suppress(OSError):
         os.nice(10)
+    # Where memory runs out, statistics go before the trading: the kernel ends this process first.
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     # A library that prints must not stand between the frames.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -170,9 +183,10 @@ def main() -> None:
 
 
 async def _start() -> asyncio.subprocess.Process:
+    # -P: the daemon does not import from the folder it happens to be started in, so its child does not either.
     environment: dict[str, Any] = {name: os.environ[name] for name in KEPT if name in os.environ}
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "oracle.worker", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        sys.executable, "-P", "-m", "oracle.worker", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         env={**environment, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 

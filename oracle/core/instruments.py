@@ -86,6 +86,7 @@ def is_equity(symbol: str) -> bool:
     return _EQUITY.fullmatch(symbol) is not None
 
 
+@lru_cache(65_536)
 def multiplier(symbol: str) -> int:
     """Units of the underlying per contract: 100 for an option or a structure of options, 1 for a stock."""
     return CONTRACT_MULTIPLIER if ":" in symbol or is_option(symbol) else 1

@@ -645,7 +645,8 @@ class FeeCharged(Message, frozen=True):
 class CashTransferred(Message, frozen=True):
     """Cash that came (+) or left (-) without a trade: deposit, withdrawal, interest. Durable, once by ``activity_id``.
 
-    No P&L of ours: the day's start and the peak move with it. ``kind``, ``date``, ``text`` are the broker's own.
+    No P&L of ours: the day's start moves by it, the peak keeps the drawdown's share. ``kind``, ``date``, ``text``: the
+    broker's own.
     """
 
     activity_id: str

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from oracle.core.trackrecord import ClosedTrade, DayResult, StrategyKey
-from oracle.metrics.arrays import DayArrays, Floats, Ints
+from oracle.metrics.arrays import DayArrays, Flags, Floats, Ints
 from oracle.metrics.bootstrap import Resampler, Share
 from oracle.metrics.criteria import Criteria
 from oracle.metrics.evidence import Evidence, Sessions, Weights, best_of, weigh
@@ -127,7 +127,8 @@ def assess(
     case = _case(evidence, weights, columns, trades, bound, best_of(parameter_sets))
     results = _results(case, weights, criteria, factor, drawdown, bootstrapped)
     score = 100 * min(r.probability for r in results if r.probability is not None)
-    ready = bootstrapped and n >= criteria.trades and score >= criteria.confidence
+    # What is held without a mark may hide a loss that neither trades nor sessions tell yet.
+    ready = bootstrapped and n >= criteria.trades and score >= criteria.confidence and case.unmarked == 0
     reasons = reasons_of(case, results, criteria, score, ready, bootstrapped)
     return Assessment(
         strategy=key.strategy, strategy_hash=key.strategy_hash, score=score, ready=ready, reason="; ".join(reasons),
@@ -161,11 +162,14 @@ def first_ready(
     if last < criteria.trades:
         return None
     evidence, at = Evidence.of(trades), np.arange(criteria.trades, last + 1)
-    sessions = Sessions.after(DayArrays.from_days(days), sessions_over(trades, days)[at - 1])
+    columns, over = DayArrays.from_days(days), sessions_over(trades, days)[at - 1]
+    sessions = Sessions.after(columns, over)
     weights = weigh(evidence, sessions, at, criteria, parameter_sets, bound)
     sure = criteria.confidence / 100
     for place in np.flatnonzero(weights.least >= sure).tolist():
         n = int(at[place])
+        if _unmarked(columns.known[: over[place]]) > 0:
+            continue
         resampler = Resampler(key, evidence, n, float(weights.inflation[place]), parameter_sets)
         if resampler.profit_factor(criteria.profit_factor).probability >= sure:
             drawdown = resampler.drawdown(criteria.max_drawdown)
@@ -206,8 +210,14 @@ def _case(
         factor_scatter=_factor_scatter(gains, losses), profitable=bool(gains.any()),
         drawdown=float(drawdown_of(index_of(returns)).max()), sessions=len(days),
         latest=max(latest, days.dates[-1] if len(days) else ""),
-        lucky=lucky,
+        lucky=lucky, unmarked=_unmarked(days.known),
     )  # fmt: skip
+
+
+def _unmarked(known: Flags) -> int:
+    """Count the newest sessions whose result is unknown, up to now."""
+    told = np.flatnonzero(known)
+    return known.size - (int(told[-1]) + 1 if told.size else 0)
 
 
 def _factor_scatter(gains: Floats, losses: Floats) -> float | None:

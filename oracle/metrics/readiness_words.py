@@ -32,7 +32,8 @@ class Case:
 
     ``average_loss`` is the realised one (the phantom's while nothing was lost). ``factor_scatter`` is √n × the standard
     error of the profit factor's logarithm. ``latest`` is the last date in hand, "" if there is none.
-    ``lucky`` is how many standard errors the best of all sets of parameters owes to luck.
+    ``lucky`` is how many standard errors the best of all sets of parameters owes to luck. ``unmarked`` counts the
+    newest sessions whose result is unknown.
     """
 
     trades: int
@@ -54,6 +55,7 @@ class Case:
     sessions: int
     latest: str
     lucky: float
+    unmarked: int
 
     @property
     def break_even_known(self) -> bool:
@@ -99,6 +101,8 @@ def reasons_of(
         clause = _below(case, result) or _unsure(result, sure)
         if clause:
             clauses.append(clause)
+    if case.unmarked > 0:
+        clauses.append(f"the result of its last {_sessions(case.unmarked)} is unknown: what it holds has no mark")
     if not bootstrapped and all(r.probability is None or r.probability >= sure for r in results):
         clauses.append("profit factor and drawdown are not resampled yet")
     return tuple(clauses)
@@ -235,6 +239,10 @@ def expected_date(case: Case, asked: int) -> str | None:
     sessions = math.ceil(missing * case.sessions / case.trades)
     day = np.busday_offset(np.datetime64(case.latest, "D"), sessions, roll="backward").astype(dt.date)
     return str(day)
+
+
+def _sessions(count: int) -> str:
+    return "session" if count == 1 else f"{count} sessions"
 
 
 _NAMES: Final = {"sharpe": "Sharpe", "profit_factor": "profit factor"}

@@ -26,6 +26,7 @@ ACCOUNT_KEY = StrategyKey(ACCOUNT, "")
 CLOSE, REBASE = "close", "rebase"
 _EVENTS: Final = ("fold_flows", "fold_closed", "fold_marks", "fold_money", "fold_wished")
 Row = tuple[Any, ...]
+_NEVER: Final = 1 << 63
 
 
 class Extremes(NamedTuple):
@@ -77,6 +78,14 @@ class _Book:
         elif before > 0 and self.holding == 0 and at_ns > self.since_ns:
             self.spans.append((self.since_ns, at_ns))
 
+    def held(self) -> dict[str, int]:
+        """All rounds' holdings in one. What is long in one and short in another is not held, and needs no mark."""
+        total: dict[str, int] = {}
+        for one in self.rounds.values():
+            for symbol, quantity in one.held.items():
+                total[symbol] = total.get(symbol, 0) + quantity
+        return {symbol: quantity for symbol, quantity in total.items() if quantity != 0}
+
     def open_ns(self, open_ns: int, close_ns: int) -> int:
         """Time between two instants with something held; forgets it."""
         spans = [*self.spans, (self.since_ns, close_ns)] if self.holding > 0 else self.spans
@@ -98,6 +107,9 @@ class DayFold:
         self._rounds: dict[str, _Round] = {}
         self._keys: dict[str, StrategyKey] = {}
         self._pending: list[sqlite3.Row] = []
+        self._sessions: set[str] = set()
+        self._newest_ns = -1
+        self._due_ns = _NEVER
         self._active: set[StrategyKey] = set()
         self._ran: set[StrategyKey] = set()
         self._start_ns: int | None = None
@@ -128,6 +140,8 @@ class DayFold:
         """
         last = self.ends[-1].date if self.ends else ""
         self._pending = list(db.execute(QUERIES["fold_sessions"], {"after": last}))
+        self._sessions |= {one["date"] for one in self._pending}
+        self._due_ns = self._next_end_ns()
         starts = [tuple(row) for row in db.execute(QUERIES["fold_starts"], {"start_ns": self._start_ns or 0})]
         for up_to, rows in windows(db, _EVENTS, self.log_id):
             due = [row for row in starts if row[0] <= up_to]
@@ -139,12 +153,19 @@ class DayFold:
     def _take(self, rows: Iterable[Row]) -> None:
         handlers = self._handlers
         for row in rows:
-            self._end_sessions_before(row[3])
+            self._newest_ns = max(self._newest_ns, row[3])
+            if row[3] >= self._due_ns:
+                self._end_sessions_before(row[3])
             try:
                 handlers[row[2]](row)
             except (KeyError, TypeError, ValueError, ArithmeticError, msgspec.MsgspecError) as error:
                 raise StoreError(f"database: {row[2]} {row[0]} cannot be folded ({error!r})") from error
             self.log_id = max(self.log_id, row[0])
+
+    def is_overtaken(self, db: sqlite3.Connection) -> bool:
+        """Whether a session is on record now that began before what was folded without it: then all begins anew."""
+        sessions = db.execute(QUERIES["fold_sessions"], {"after": ""})
+        return any(row["open_ns"] <= self._newest_ns and row["date"] not in self._sessions for row in sessions)
 
     # --------------------------------------------------------------------------------------------------- events
 
@@ -216,7 +237,7 @@ class DayFold:
         holding = [one for one in self._rounds.values() if one.held]
         marks = self._marks(text) if holding and text is not None else {}
         for one in holding:
-            value = self._value(one, marks)
+            value = self._value(one.held, marks)
             if value is not None:
                 one.low, one.high = min(one.low, one.cash + value), max(one.high, one.cash + value)
                 one.marks += 1
@@ -265,25 +286,24 @@ class DayFold:
 
     def _end_sessions_before(self, at_ns: int | None) -> None:
         """End sessions that have no closing mark: with their end, or with the next one's open. None: all that did."""
-        while self._pending:
-            first = self._pending[0]
-            ended = first["ended_ns"] is not None and (at_ns is None or at_ns > first["ended_ns"])
-            later = len(self._pending) > 1 and (at_ns is None or at_ns >= self._pending[1]["open_ns"])
-            if not ended and not later:
-                return
-            self._end_session(SessionEnd(first["date"], self.log_id, None, None), {})
+        while self._due_ns < _NEVER and (at_ns is None or at_ns >= self._due_ns):
+            self._end_session(SessionEnd(self._pending[0]["date"], self.log_id, None, None), {})
+
+    def _next_end_ns(self) -> int:
+        """From when on nothing recorded is the first pending session's any more, its closing mark there or not."""
+        ends = [one["ended_ns"] + 1 for one in self._pending[:1] if one["ended_ns"] is not None]
+        return min([*ends, *(one["open_ns"] for one in self._pending[1:2])], default=_NEVER)
 
     def _end_session(self, end: SessionEnd, marks: Mapping[str, int]) -> None:
         session = self._pending.pop(0)
+        self._due_ns = self._next_end_ns()
         start, moved = self._start_equity(end.date), self._transfers
         self._transfers = 0
         for key, book in self._books.items():
             if key in self._ran or book.moved or book.holding > 0 or key == ACCOUNT_KEY:
-                values = [self._value(one, marks) for one in book.rounds.values() if one.held]
-                pnl = None
-                if None not in values:
-                    worth = book.cash + sum(value for value in values if value is not None)
-                    pnl, book.known = worth - book.known, worth
+                value, pnl = self._value(book.held(), marks), None
+                if value is not None:
+                    pnl, book.known = book.cash + value - book.known, book.cash + value
                 span = book.open_ns(session["open_ns"], session["close_ns"])
                 length = session["close_ns"] - session["open_ns"]
                 self.days.setdefault(key, []).append(DayResult(end.date, pnl, start, moved, span, length))
@@ -306,10 +326,10 @@ class DayFold:
             book = self._books[key] = _Book()
         return book
 
-    def _value(self, one: _Round, marks: Mapping[str, int]) -> int | None:
-        """What a round's legs are worth, in micros; None when one has no mark."""
+    def _value(self, held: Mapping[str, int], marks: Mapping[str, int]) -> int | None:
+        """What contracts and shares are worth, in micros; None when one has no mark."""
         total = 0
-        for symbol, quantity in one.held.items():
+        for symbol, quantity in held.items():
             mark = marks.get(symbol)
             if mark is None:
                 return None

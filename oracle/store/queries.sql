@@ -606,8 +606,11 @@ SELECT json_group_array(latch) FROM (SELECT latch FROM latch_events
     WHERE active = 1 AND log_id > :after AND log_id <= :up_to ORDER BY log_id);
 
 -- name: sessions_with_later_notes
+-- Or with a VIX that was told after their row was made.
 SELECT s.date FROM trading_sessions s
-WHERE EXISTS (SELECT 1 FROM session_notes n WHERE n.date = s.date AND n.log_id > s.log_id) ORDER BY s.date;
+WHERE EXISTS (SELECT 1 FROM session_notes n WHERE n.date = s.date AND n.log_id > s.log_id)
+    OR (s.vix_close IS NULL AND EXISTS (SELECT 1 FROM iv_history v WHERE v.underlying = 'VIX' AND v.date = s.date))
+ORDER BY s.date;
 
 -- name: stats_marks
 SELECT strategy, strategy_hash, month, stats_log_id, stats_date, inputs FROM strategy_performance
@@ -619,9 +622,14 @@ SELECT strategy, strategy_hash, max(at_ns) AS at_ns FROM strategy_starts GROUP B
 -- name: check_orders
 SELECT log_id, 0, 'order', order_id, message, purpose FROM orders WHERE log_id > :after AND log_id <= :up_to;
 
+-- name: check_orders_whole
+SELECT log_id, 0, 'order', order_id, message, purpose, trade_id, strategy, strategy_hash, planned_risk_micros,
+    worst_case_micros, equity_micros
+FROM orders WHERE log_id > :after AND log_id <= :up_to;
+
 -- name: check_fills
-SELECT log_id, 1, 'fill', execution_id, order_id, client_order_id, broker_order_id, trade_id, strategy, symbol, side,
-    purpose, contracts, price_micros, fees_broker_micros, fees_modelled_micros, at_ns
+SELECT log_id, 1, 'fill', execution_id, order_id, trade_id, strategy, symbol, side, purpose, contracts,
+    price_micros, fees_broker_micros, fees_modelled_micros, at_ns
 FROM fills WHERE log_id > :after AND log_id <= :up_to;
 
 -- name: check_settlements
@@ -631,8 +639,9 @@ SELECT log_id, 1, 'settlement', settlement_id FROM position_settlements WHERE lo
 SELECT * FROM position_settlements WHERE log_id = :log_id;
 
 -- name: check_order_ends
-SELECT closed_log_id, 2, 'end', order_id, trade_id, purpose, closed_ns FROM orders
-WHERE closed_log_id > :after AND closed_log_id <= :up_to;
+-- Of entries: the end of another order ends no trade.
+SELECT closed_log_id, 2, 'end', order_id, trade_id, closed_ns FROM orders
+WHERE closed_log_id > :after AND closed_log_id <= :up_to AND purpose = 'entry';
 
 -- name: check_exits
 SELECT log_id, 2, 'exit', trade_id, rule FROM exit_events WHERE rule IS NOT NULL AND log_id > :after AND log_id <= :up_to;

@@ -51,12 +51,17 @@ _PLAIN: Final = (
     "underlying",
     "symbol",
 )
-_EVENTS: Final = ("check_orders", "check_fills", "check_settlements", "check_order_ends", "check_exits")
+# What statistics read of an order's row, as its command says it.
+_OF_ORDER: Final = (
+    "purpose", "trade_id", "strategy", "strategy_hash", "planned_risk_micros", "worst_case_micros", "equity_micros",
+)  # fmt: skip
+_EVENTS: Final = ("check_fills", "check_settlements", "check_order_ends", "check_exits")
 _EXIT: Final = msgspec.json.Decoder(_Exit)
 _ORDER: Final = msgspec.json.Decoder(SubmitOrder)
 _CLOSED: Final = msgspec.json.Decoder(TradeClosed)
 # Prices and fees repeat.
 _usd: Final = lru_cache(65_536)(from_micros)
+_SIDES: Final = {side.value: side for side in Side}  # a tenth of what Side(text) takes
 Row = tuple[Any, ...]
 _NAMED: Final = ("strategy", "strategy_hash", "underlying", "symbol")
 
@@ -92,7 +97,8 @@ class RoundTrips:
             "end": self._on_end, "exit": self._on_exit,
         }  # fmt: skip
         total = newest_log_id(db)
-        for up_to, rows in windows(db, _EVENTS):
+        orders = "check_orders_whole" if self.thorough else "check_orders"
+        for up_to, rows in windows(db, (orders, *_EVENTS)):
             for row in rows:
                 try:
                     handlers[row[2]](row)
@@ -109,11 +115,19 @@ class RoundTrips:
         self._orders[row[3]] = order
         if order.order_id != row[3]:
             raise InvariantError(f"its command is that of order {order.order_id}")
+        if self.thorough:
+            told = row_of(order)
+            kept = dict(zip(_OF_ORDER, row[5:], strict=True))
+            wrong = [
+                f"{name} is {kept[name]!r}, by its command {told[name]!r}" for name in kept if kept[name] != told[name]
+            ]
+            if wrong:
+                raise InvariantError("; ".join(wrong))
 
     def _on_fill(self, row: Row) -> None:
         (
-            _, _, _, execution_id, order_id, client_order_id, broker_order_id, trade_id, strategy, symbol, side,
-            purpose, contracts, price, fees_broker, fees_modelled, at_ns,
+            _, _, _, execution_id, order_id, trade_id, strategy, symbol, side, purpose, contracts, price, fees_broker,
+            fees_modelled, at_ns,
         ) = row  # fmt: skip
         order = self._orders.get(order_id)
         if order is None:
@@ -133,7 +147,7 @@ class RoundTrips:
                 return  # more than was held: the account's, not a trade's
             trade = self._open[trade_id] = Trade(order, order.exit_plan, at_ns, order_id in self._over)
         fill = OrderFilled(
-            execution_id, order_id, client_order_id, broker_order_id, trade_id, strategy, symbol, Side(side),
+            execution_id, order_id, "", "", trade_id, strategy, symbol, _SIDES[side],
             order.purpose, contracts, _usd(price), _usd(fees_broker), _usd(fees_modelled), at_ns,
         )  # fmt: skip
         trade.fill(order, fill)
@@ -151,10 +165,10 @@ class RoundTrips:
         self._close_if_flat(trade, settled.at_ns)
 
     def _on_end(self, row: Row) -> None:
-        _, _, _, order_id, trade_id, purpose, at_ns = row
+        _, _, _, order_id, trade_id, at_ns = row
         self._over.add(order_id)
         trade = self._open.get(trade_id)
-        if trade is not None and purpose == Purpose.ENTRY:
+        if trade is not None:
             trade.end_entry()
             self._close_if_flat(trade, at_ns)
 

@@ -17,6 +17,8 @@ from oracle.daemon import DRAIN_TIMEOUT_S
 from oracle.exchange_process import ExchangeProcess
 from oracle.monitor import FEED_STUCK_AFTER_S, START_GRACE_S, STUCK_AFTER_S
 from oracle.notify import EVERY_S
+from oracle.statistician import DRAIN_S
+from oracle.worker import END_TIMEOUT_S
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = ROOT / "systemd" / "oracle.service"
@@ -77,7 +79,8 @@ def test_the_waits_fit_the_daemons_own(unit: dict[str, list[str]]) -> None:
     assert watchdog_s >= 3 * EVERY_S
     assert watchdog_s >= FEED_STUCK_AFTER_S > STUCK_AFTER_S
     assert float(unit["TimeoutStartSec"][0]) > START_GRACE_S
-    assert float(unit["TimeoutStopSec"][0]) > DRAIN_TIMEOUT_S + 10
+    # The drain, then one limit for statistics and reports together, then the end of their process.
+    assert float(unit["TimeoutStopSec"][0]) >= DRAIN_TIMEOUT_S + DRAIN_S + END_TIMEOUT_S + 10
 
 
 def test_the_credentials_are_those_that_the_daemon_reads(unit: dict[str, list[str]]) -> None:
@@ -110,6 +113,12 @@ def test_what_would_break_the_daemon_is_not_in_it(unit: dict[str, list[str]]) ->
     assert unit["LimitCORE"] == ["0"]
     assert (unit["Type"], unit["NotifyAccess"]) == (["notify"], ["main"])
     assert unit["ExecStart"][0].startswith(f"{PROGRAM} run ")
+
+
+def test_the_process_beside_the_daemon_can_neither_stop_it_nor_slow_it_down(unit: dict[str, list[str]]) -> None:
+    assert unit["OOMPolicy"] == ["continue"]
+    # In their order: what is allowed, what is taken from it, what is given back.
+    assert unit["SystemCallFilter"] == ["@system-service", "~@privileged @resources", "setpriority"]
 
 
 @pytest.mark.slow

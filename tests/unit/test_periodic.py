@@ -177,9 +177,11 @@ class Counting(Aside):
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
-        self.fault: JobError | None = None
+        self.fault: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
+        self.ending, self.let_go = asyncio.Event(), asyncio.Event()
+        self.ending.set()
         self.closed = 0
 
     async def run(self, job: Job) -> Result:
@@ -191,6 +193,8 @@ class Counting(Aside):
 
     async def close(self) -> None:
         self.closed += 1
+        self.let_go.set()
+        await self.ending.wait()
 
 
 class Calendar:
@@ -261,9 +265,10 @@ async def test_the_first_session_of_a_month_brings_the_report_of_the_last(books:
     assert "2026-01.html" in files(books)
 
 
-async def test_a_failure_is_told_counted_and_due_again(books: Path) -> None:
+@pytest.mark.parametrize("fault", [JobError("OSError: no space"), ValueError("what nobody thought of")])
+async def test_a_failure_is_told_counted_and_due_again(books: Path, fault: Exception) -> None:
     calendar = Calendar(books)
-    calendar.worker.fault = JobError("OSError: no space")
+    calendar.worker.fault = fault
     with capture_logs() as said:
         calendar.closed("2026-01-09")
         await calendar.periodic.finish(60)
@@ -289,6 +294,18 @@ async def test_what_waits_has_a_limit_and_the_newest_date_stands_for_all(books: 
     assert events(said).count("session_summary") == MOST_WAITING
     assert events(said).count("report_failed") == 3 * len(dates) - MOST_WAITING
     assert sum(isinstance(job, MakeReports) for job in calendar.worker.jobs) == 1
+
+
+async def test_what_becomes_due_while_the_worker_is_let_go_is_done_as_well(books: Path) -> None:
+    calendar = Calendar(books)
+    calendar.worker.ending.clear()
+    calendar.closed("2026-01-08")
+    await calendar.worker.let_go.wait()
+    calendar.closed("2026-01-09")
+    calendar.worker.ending.set()
+    await calendar.periodic.finish(60)
+    assert files(books) == ["week-2026-W02.md"]
+    assert calendar.count("day", "done") == 2
 
 
 async def test_a_close_without_a_session_is_no_session(books: Path) -> None:

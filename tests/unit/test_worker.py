@@ -14,7 +14,7 @@ import pytest
 from oracle import jobs
 from oracle.jobs import Summarise, Summary
 from oracle.store.sqlite import Store
-from oracle.worker import Aside, Child, JobError, Worker
+from oracle.worker import LENGTH, MAX_FRAME_BYTES, Aside, Child, JobError, Worker
 from tests.unit.store_day import DATE, T0, turns
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +33,11 @@ async def state(tmp_path: Path) -> Path:
 def seen_by(pid: int) -> bytes:
     """The environment of a process."""
     return Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def score_of(pid: int) -> int:
+    """How soon the kernel ends a process where memory runs out."""
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text(encoding="ascii"))
 
 
 def pid_of(child: Child) -> int:
@@ -112,6 +117,46 @@ async def test_stop_signals_of_the_group_leave_the_child_to_its_parent(state: Pa
     for number in (signal.SIGTERM, signal.SIGINT):
         os.kill(pid_of(child), number)
     assert isinstance(await child.run(job), Summary)
+    await child.close()
+
+
+async def test_the_child_goes_first_where_memory_runs_out(state: Path) -> None:
+    child = Child()
+    await child.run(Summarise(str(state), DATE))
+    score = score_of(pid_of(child))
+    await child.close()
+    assert score == 1000
+
+
+async def test_the_child_imports_nothing_from_the_folder_it_is_started_in(
+    state: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path_factory.mktemp("elsewhere")
+    (folder / "msgspec.py").write_text("raise RuntimeError('not this one')", encoding="utf-8")
+    monkeypatch.chdir(folder)
+    child = Child()
+    assert isinstance(await child.run(Summarise(str(state), DATE)), Summary)
+    await child.close()
+
+
+@pytest.mark.parametrize("answer", [LENGTH.pack(3) + b"\xc1\xc1\xc1", LENGTH.pack(MAX_FRAME_BYTES + 1)])
+async def test_an_answer_that_cannot_be_read_is_told_and_its_child_replaced(
+    state: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    script = f"import sys; sys.stdout.buffer.write({answer!r}); sys.stdout.buffer.flush(); sys.stdin.buffer.read()"
+
+    async def garbled() -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-c", script, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+
+    child = Child()
+    with monkeypatch.context() as patched:
+        patched.setattr("oracle.worker._start", garbled)
+        with pytest.raises(JobError, match="cannot be read"):
+            await child.run(Summarise(str(state), DATE))
+    assert child._process is None
+    assert isinstance(await child.run(Summarise(str(state), DATE)), Summary)
     await child.close()
 
 

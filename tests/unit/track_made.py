@@ -54,6 +54,8 @@ SETS = (
     ("momentum_scalping", "bbbb", "QQQ260116C00500000"),
     ("iron_condor", "cccc", CONDOR),
 )
+# By which share of the entry's price (small ones: dollars) a trade ends away from it.
+DRIFTS = (D("0.50"), D("0.30"), D("-0.25"), D("-0.40"), D(0), D("0.01"), D("-0.01"))
 LATER = ("momentum_scalping", "b2b2", "QQQ260116P00500000")
 Turns = Iterator[tuple[int, list[Message]]]
 
@@ -73,8 +75,11 @@ def sessions(count: int) -> list[tuple[str, int]]:
 class Maker:
     """Makes turns; ``at_ns`` never decreases."""
 
-    def __init__(self, seed: int = 1, *, trades_a_session: int = 4, everything: bool = True) -> None:
+    def __init__(
+        self, seed: int = 1, *, trades_a_session: int = 4, everything: bool = True, drifts: tuple[D, ...] = DRIFTS
+    ) -> None:
         self._random = random.Random(seed)
+        self._drifts = drifts
         self._everything = everything
         self._trades_a_session = trades_a_session
         self._ledger = Ledger()
@@ -165,7 +170,7 @@ class Maker:
                 out += [settled, *self._ledger.on_settled(settled, None)]  # type: ignore[arg-type]
         else:
             paid = entry.worst_price_usd or D(0)
-            drift = rng.choice((D("0.50"), D("0.30"), D("-0.25"), D("-0.40"), D(0), D("0.01"), D("-0.01")))
+            drift = rng.choice(self._drifts)
             price = paid + drift * (abs(paid) if abs(drift) > D("0.1") else 1)
             price = price.quantize(D("0.01"))
             rule, purpose = ("target", Purpose.TARGET) if drift > 0 else ("stop", Purpose.STOP)
