@@ -7,7 +7,7 @@ Inputs: an open store (read-only). Outputs: plain values that JSON can hold. Inv
 import dataclasses
 import re
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +27,11 @@ from oracle.store.rows import QUERIES
 
 Facts = dict[str, Any]
 ACCOUNT_KEY: Final = StrategyKey(ACCOUNT, "")
+SIMULATED: Final[Mapping[str, str]] = {
+    "backtest": "Simulated: a backtest. No figure here was earned, not even on paper.",
+    "sim": "Simulated: the embedded exchange. No figure here was earned, not even on paper.",
+    "paper": "Paper trading: the broker simulates the fills, and no money was at risk.",
+}
 READY, NOT_READY, OUT_OF_REACH = "ready", "not ready", "out of reach"
 _MONTH: Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 
@@ -100,7 +105,7 @@ def performance(db: sqlite3.Connection, *, strategy: str | None = None, month: s
     return {
         "mode": mode_of(db),
         "period": month or "all",
-        "incomplete": incomplete(found),
+        "incomplete": incomplete(db, found),
         "performance": rows(db, found, month),
     }
 
@@ -214,14 +219,25 @@ def verdict(made: Assessment) -> str:
     return OUT_OF_REACH if made.out_of_reach else NOT_READY
 
 
-def incomplete(found: Sequence[Track]) -> str:
-    """What is not known because derived rows are missing, in words; empty when nothing is."""
-    lacking = sorted({track.key.strategy for track in found if track.trades and not track.days})
+def incomplete(db: sqlite3.Connection, found: Sequence[Track]) -> str:
+    """What is not known because derived rows are missing, in words; empty when nothing is.
+
+    A session that is over and in which a trade ended has a result of its strategy; one that still runs has none yet.
+    """
+    sessions = db.execute(QUERIES["fold_sessions"], {"after": ""}).fetchall()
+    over = {row["date"] for row in sessions[:-1]} | {row["date"] for row in sessions if row["ended_ns"] is not None}
+    lacking: dict[str, set[str]] = {}
+    for track in found:
+        missing = {trade.session for trade in track.trades} & over - {day.date for day in track.days}
+        if missing:
+            lacking.setdefault(track.key.strategy, set()).update(missing)
     if not lacking:
         return ""
+    dates = sorted(set().union(*lacking.values()))
+    when = dates[0] if len(dates) == 1 else f"{len(dates)} sessions from {dates[0]} to {dates[-1]}"
     return (
-        f"There are trades but no results of sessions of {', '.join(lacking)}, so that curves, Sharpe and drawdown are "
-        "not known. Stop the daemon and run oracle recompute."
+        f"There are trades but no results of sessions of {', '.join(sorted(lacking))} ({when}), so that curves, Sharpe "
+        "and drawdown are not known, or wrong. Stop the daemon and run oracle recompute."
     )
 
 

@@ -16,7 +16,7 @@ from oracle.core.structures import is_structure
 from oracle.core.trackrecord import ACCOUNT, ClosedTrade
 from oracle.metrics.report import render
 from oracle.metrics.report_words import duration
-from oracle.reporting import Facts, Track, check_month, incomplete, judged, mode_of, rows, tracks
+from oracle.reporting import SIMULATED, Facts, Track, check_month, incomplete, judged, mode_of, rows, tracks
 from oracle.store.rows import QUERIES
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -37,11 +37,6 @@ ENDED_BY: Final[Mapping[str, str]] = {
     "operator": "an operator closed it",
     "end_of_data": "the backtest's data ended",
     "": "what ended it is not known",
-}
-_SIMULATED: Final[Mapping[str, str]] = {
-    "backtest": "Simulated: a backtest. No figure here was earned, not even on paper.",
-    "sim": "Simulated: the embedded exchange. No figure here was earned, not even on paper.",
-    "paper": "Paper trading: the broker simulates the fills, and no money was at risk.",
 }
 
 
@@ -73,11 +68,11 @@ def page(db: sqlite3.Connection, *, month: str | None = None, strategy: str | No
     return {
         "title": f"Trade Oracle: performance{about}, {'all time' if month is None else month}",
         "mode": mode,
-        "simulated": _SIMULATED.get(mode, ""),
+        "simulated": SIMULATED.get(mode, ""),
         "only": about,
         "span": _span(chosen),
         "period_words": "whole time" if month is None else f"month {month}",
-        "incomplete": incomplete(found),
+        "incomplete": incomplete(db, found),
         "performance": seen,
         "readiness": judged(db, found, month),
         "costs": _costs(db, trades, month),

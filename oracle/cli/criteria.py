@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WAIT_S = 15.0
+FRACTIONS = frozenset({"win_rate", "above_break_even", "max_drawdown"})
 
 
 def criteria(
@@ -83,6 +84,9 @@ def _refuse_looser(row: dict[str, Any], changes: list[tuple[str, float]]) -> Non
 
     name = row["strategy"]
     for criterion, value in changes:
+        if criterion in FRACTIONS and value > 1:
+            fix = f"{value:g} % is written {criterion}={value / 100:g}"
+            raise ConfigurationError(criterion, f"{value:g} is more than the whole", fix)
         present = row["criteria"][criterion]
         if is_stricter(criterion, present, value):
             problem = f"{value:g} is looser than {present:g}, which stands for {name}"
@@ -118,12 +122,14 @@ def _rows(state: "Path", strategy: str | None) -> list[dict[str, Any]]:
 def _print(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
-    from oracle.cli.performance import plain_console
+    from oracle.cli.performance import WIDTH, plain_console, print_whole, wrapped
     from oracle.metrics.criteria import NAMES
     from oracle.metrics.report_words import criterion_form, shown
 
+    console = plain_console()
+    narrow = console.width < WIDTH
     table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=True)
-    table.add_column("strategy", overflow="fold")
+    table.add_column("strategy", no_wrap=True)
     for name in NAMES:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
@@ -133,21 +139,39 @@ def _print(rows: list[dict[str, Any]]) -> None:
             sign = "≤" if name == "max_drawdown" else "≥"
             stricter = "*" if row["criteria"][name] != row["floor"][name] else ""
             cells.append(f"{stricter}{sign} {shown(row['criteria'][name], form)}")
+        if narrow:
+            told = ", ".join(f"{name} {cell}" for name, cell in zip(NAMES, cells, strict=True))
+            wrapped(console, "", f"{row['strategy']}: {told}")
         table.add_row(row["strategy"], *cells)
-    console = plain_console()
-    console.print(table)
+    if not narrow:
+        print_whole(console, table)
     if any(row["criteria"] != row["floor"] for row in rows):
         console.print("* made stricter by an operator", markup=False)
 
 
 def _tighten(state: "Path", strategy: str, changes: list[tuple[str, float]], why: str, json: bool) -> None:
-    from oracle.cli.control import NoDaemonError, ask_daemon, show
+    import msgspec
+
+    from oracle.cli.control import EXIT_NO, NoDaemonError, ask_daemon, show
+    from oracle.cli.performance import print_json
     from oracle.core.control import Tighten
 
+    answers = []
     for name, value in changes:
         try:
-            answer = ask_daemon(state, Tighten(strategy, name, value), why, WAIT_S)
+            answers.append(ask_daemon(state, Tighten(strategy, name, value), why, WAIT_S))
         except NoDaemonError as error:
             problem = "a stricter criterion goes through the daemon, which journals and stores it"
             raise RemoteError(f"{error}; {problem}") from None
-        show(answer, json)
+        if not json:
+            show(answers[-1], json)
+        elif not answers[-1].ok:
+            break
+    if json and len(changes) == 1:
+        show(answers[0], json)
+    elif json:
+        # Several answers are one object as well.
+        ok = len(answers) == len(changes) and all(answer.ok and answer.done for answer in answers)
+        print_json({"ok": ok, "answers": msgspec.to_builtins(answers)})
+        if not ok:
+            raise typer.Exit(EXIT_NO)

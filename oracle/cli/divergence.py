@@ -4,10 +4,12 @@ Inputs: a journal, a state folder or a date. Outputs: one line first, then a tab
 object for machines; an exit code.
 """
 
+import sys
 import textwrap
 from collections.abc import Sequence
 from contextlib import ExitStack
 from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 EXIT_DIFFERS = 1
 WIDTH = 98
+# A shorter journal is played in a few seconds.
+LONG_BYTES = 20_000_000
 WHEN = "%Y-%m-%d %H:%M:%S"
 COLUMNS = ("", "entered", "price", "n", "left", "price", "ended by", "net P&L")
 Cells = list[str]
@@ -61,7 +65,7 @@ def divergence(
 
     limit_usd = _tolerance(tolerance)
     with ExitStack() as stack:
-        found = asyncio.run(diverge(session, state, limit_usd, _progress(stack)))
+        found = asyncio.run(diverge(session, state, limit_usd, _progress(stack, session, state)))
     if json:
         import msgspec
 
@@ -82,19 +86,40 @@ def _tolerance(text: str) -> Decimal:
     return usd
 
 
-def _progress(stack: ExitStack) -> "Callable[[int, int], None] | None":
-    """A bar on standard error; none when it is not a terminal."""
+def _progress(stack: ExitStack, session: str | None, state: Path) -> "Callable[[int, int], None] | None":
+    """A bar on standard error; when it is not a terminal, a line for each tenth of a long journal."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        return None
+        size = _journal_bytes(session, state)
+        if size >= LONG_BYTES:
+            print(f"reading {size / 1e6:,.0f} MB of journal", file=sys.stderr, flush=True)
+        return _tenths()
     bar = stack.enter_context(
         Progress(TextColumn("playing"), BarColumn(), DownloadColumn(), console=console, transient=True)
     )
     task = bar.add_task("playing", total=None)
     return lambda at, total: bar.update(task, completed=at, total=total)
+
+
+def _journal_bytes(session: str | None, state: Path) -> int:
+    """How much may be read: the named file, or all journals of the folder."""
+    named = state if session is None or not Path(session).exists() else Path(session)
+    return sum(path.stat().st_size for path in ([named] if named.is_file() else named.glob("journal/*.oj")))
+
+
+def _tenths() -> "Callable[[int, int], None]":
+    told = -1
+
+    def tell(at: int, total: int) -> None:
+        nonlocal told
+        if total >= LONG_BYTES and at * 10 // total > told:
+            told = at * 10 // total
+            print(f"playing: {told * 10} % of {total / 1e6:,.0f} MB", file=sys.stderr, flush=True)
+
+    return tell
 
 
 def _print(found: "Divergence") -> None:

@@ -32,12 +32,26 @@ def note(
 
     from oracle.core.control import Note
 
+    if session is not None:
+        _check_date(session)
     try:
         ask = msgspec.convert({"action": "note", "text": text, "session": session}, Note)
-    except msgspec.ValidationError as error:
-        raise ConfigurationError("note", str(error), "give 1 to 1000 characters, and DATE as YYYY-MM-DD") from None
+    except msgspec.ValidationError:
+        problem = f"the text has {len(text):,} characters"
+        raise ConfigurationError("note", problem, "give 1 to 1000") from None
     try:
         show(ask_daemon(state, ask, "", WAIT_S), json)
     except NoDaemonError as error:
         why = "the daemon takes notes, because it journals and stores them"
         raise RemoteError(f"{error}; {why}: note it again once it runs, with --session for the day meant") from None
+
+
+def _check_date(text: str) -> None:
+    import datetime as dt
+
+    try:
+        known = dt.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        known = False
+    if not known:
+        raise ConfigurationError("--session", f"{text!r} is not a date", "write YYYY-MM-DD")

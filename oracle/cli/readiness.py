@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from oracle.cli.options import DEFAULT_STATE, JsonOption, StateOption
-from oracle.cli.performance import plain_console, print_json
+from oracle.cli.performance import plain_console, print_json, print_whole, wrapped
+from oracle.cli.report import write_file
 from oracle.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 EXIT_NOT_READY = 1
+RESAMPLED = frozenset({"profit_factor", "max_drawdown"})
+# Below it the remarks stand under the table of criteria.
+ROOM_FOR_REMARKS = 98
 STYLE = {"ready": "bold green", "not ready": "bold yellow", "out of reach": "bold red"}
 
 
@@ -54,27 +58,26 @@ def readiness(
     with read.reading(state) as db:
         found = reporting.tracks(db, strategy)
         judged = reporting.judged(db, found, None)
+        mode, lacking = reporting.mode_of(db), reporting.incomplete(db, found)
         written = None if record is None else reporting.signed_record(db, state, found[0], time.time_ns())
     if record is not None and written is not None:
-        _write(record, written)
+        write_file(record, written.encode(), "--record")
     if json:
-        print_json({"readiness": judged})
+        print_json({"mode": mode, "incomplete": lacking, "readiness": judged})
     else:
-        _print(plain_console(), judged, record, whole=strategy is not None)
+        console = plain_console()
+        wrapped(console, "", f"mode {mode}. {reporting.SIMULATED.get(mode, '')}".rstrip())
+        _print(console, judged, whole=strategy is not None)
+        if lacking:
+            wrapped(console, "", lacking, style="yellow")
+        if record is not None:
+            console.print(f"\nsigned record of the newest version written to {record}", markup=False, soft_wrap=True)
     current = [one for one in judged if one["current"]]
     if check and not (current and all(one["ready"] for one in current)):
         raise typer.Exit(EXIT_NOT_READY)
 
 
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        problem = f"{path} cannot be written ({error.strerror})"
-        raise ConfigurationError("--record", problem, "choose another file") from None
-
-
-def _print(console: "Console", judged: list[dict[str, Any]], record: Path | None, *, whole: bool) -> None:
+def _print(console: "Console", judged: list[dict[str, Any]], *, whole: bool) -> None:
     if not judged:
         console.print("nothing to judge: no strategy has a session or a closed trade", markup=False)
     for number, one in enumerate(judged):
@@ -84,8 +87,6 @@ def _print(console: "Console", judged: list[dict[str, Any]], record: Path | None
         if whole or one["current"]:
             _criteria(console, one)
             _words(console, one)
-    if record is not None:
-        console.print(f"\nsigned record of the newest version written to {record}", markup=False)
 
 
 def _verdict(console: "Console", one: dict[str, Any]) -> None:
@@ -95,30 +96,42 @@ def _verdict(console: "Console", one: dict[str, Any]) -> None:
     console.print(f"{one['strategy']} {one['strategy_hash'][:8]}{older}: {one['verdict']}", style=STYLE[one["verdict"]])
     console.print(f"  score {shown(one['score'], 'score')} of 100, {one['trades']} trades", markup=False)
     for reason in one["reasons"]:
-        console.print(f"  - {reason}", markup=False)
+        wrapped(console, "  - ", reason)
 
 
 def _criteria(console: "Console", one: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from oracle.metrics.report_words import criterion_form, criterion_label, shown
+    from oracle.metrics.report_words import criterion_form, criterion_label, criterion_required, shown
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("  criterion", no_wrap=True)
     for name in ("seen", "95 % interval", "required", "holds with"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("remark")
+    narrow = console.width < ROOM_FOR_REMARKS
+    if not narrow:
+        table.add_column("remark", min_width=20)
+    remarks = []
     for row in one["criteria"]:
+        label, remark = criterion_label(row["name"]), row["note"] or ""
+        if row["name"] in RESAMPLED and row["probability"] is None and one["trades"] and not one["bootstrapped"]:
+            # Why is said once, below.
+            remark = "not resampled yet"
+        remarks.append((label, remark))
         form = criterion_form(row["name"])
         between = "–"
         if row["low"] is not None or row["high"] is not None:
             between = f"{shown(row['low'], form)} to {shown(row['high'], form)}"
-        sign = "≤" if row["name"] == "max_drawdown" else "≥"
         table.add_row(
-            f"  {criterion_label(row['name'])}", shown(row["observed"], form), between,
-            f"{sign} {shown(row['required'], form)}", shown(row["probability"], "share"), row["note"] or "",
+            f"  {label}", shown(row["observed"], form), between,
+            criterion_required(row), shown(row["probability"], "certainty"),
+            *([] if narrow else [remark]),
         )  # fmt: skip
-    console.print(table)
+    print_whole(console, table)
+    if narrow:
+        for label, remark in remarks:
+            if remark:
+                wrapped(console, f"  {label}: ", remark)
 
 
 def _words(console: "Console", one: dict[str, Any]) -> None:
@@ -132,9 +145,9 @@ def _words(console: "Console", one: dict[str, Any]) -> None:
     if one["expected_date"]:
         lines.append(f"trades complete, at the present rate: {one['expected_date']}")
     lines.append(f"versions run on paper or simulated: {one['parameter_sets']}")
-    if not one["bootstrapped"]:
+    if one["trades"] and not one["bootstrapped"]:
         lines.append("profit factor and drawdown not resampled yet: a cheaper criterion is not met")
     if one["suggest_disable"]:
         lines.append(f"consider: oracle disable {one['strategy']} (score below 50 after {one['trades']} trades)")
     for line in lines:
-        console.print(f"  {line}", markup=False)
+        wrapped(console, "  ", line)

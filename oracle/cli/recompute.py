@@ -91,8 +91,15 @@ def _show_rebuild(found: "Rebuild", console: "Console") -> None:
     if found.changes == 0:
         console.print("nothing changed: every derived row was what the books make", highlight=False)
     else:
-        console.print(f"{found.changes:,} rows were not what the books make, and are now", highlight=False)
+        told = "1 row was" if found.changes == 1 else f"{found.changes:,} rows were"
+        console.print(f"{told} missing or not what the books make, and put right", highlight=False)
     _list(found.examples, console)
+    if found.examples:
+        # What a fill says is taken for true here; only the check compares it with the messages and marks beside it.
+        console.print(
+            "trades whose rows were wrong are above; oracle recompute --check tells whether fills and marks are as "
+            "they were committed", highlight=False, soft_wrap=True,
+        )  # fmt: skip
     _faults(found, console)
 
 
@@ -119,7 +126,8 @@ def _show_check(found: "Check", console: "Console") -> None:
 
 def _faults(found: "Check | Rebuild", console: "Console") -> None:
     if found.faults:
-        console.print(f"{len(found.faults):,} faults", style="bold red", highlight=False)
+        count = "1 fault" if len(found.faults) == 1 else f"{len(found.faults):,} faults"
+        console.print(count, style="bold red", highlight=False)
         _list([str(fault) for fault in found.faults], console)
 
 

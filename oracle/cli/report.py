@@ -51,7 +51,7 @@ def report(
     print(f"{out}: {len(text.encode()) / 1000:,.0f} kB")
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes, option: str = "--out") -> None:
     """Put a file in place whole: a reader sees the old one or the new one.
 
     Raises:
@@ -66,4 +66,4 @@ def write_file(path: Path, content: bytes) -> None:
     except OSError as error:
         beside.unlink(missing_ok=True)
         problem = f"{path} cannot be written ({error.strerror})"
-        raise ConfigurationError("--out", problem, "choose another file") from None
+        raise ConfigurationError(option, problem, "choose another file") from None

@@ -13,7 +13,15 @@ import jinja2
 import orjson
 
 from oracle.metrics import report_charts
-from oracle.metrics.report_words import GROUPS, criterion_form, criterion_label, figure, shown, strategy_label
+from oracle.metrics.report_words import (
+    GROUPS,
+    criterion_form,
+    criterion_label,
+    criterion_required,
+    figure,
+    shown,
+    strategy_label,
+)
 
 MOST_BYTES: Final = 5_000_000
 _MONTHS: Final = (
@@ -72,7 +80,7 @@ def _template() -> jinja2.Template:
     made = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.filters.update(
         figure=figure, shown=shown, json=_json, label=strategy_label, sign=_sign, fee_share=_fee_share,
-        criterion=criterion_label, criterion_form=criterion_form,
+        criterion=criterion_label, criterion_form=criterion_form, required=criterion_required,
     )  # fmt: skip
     return made.from_string(text)
 

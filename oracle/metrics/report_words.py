@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 UNKNOWN: Final = "–"
+_LAST_BIT: Final = 1e-9
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3_600, 86_400
 
 
@@ -94,7 +95,7 @@ def shown(value: Any, form: str) -> str:
     """Write a value for people; a dash when it is not known.
 
     ``form``: ``count``, ``sessions``, ``streak``, ``share``, ``signed_share``, ``points`` (of percent), ``usd``,
-    ``signed_usd``, ``ratio``, ``r``, ``bps``, ``score``, ``duration`` (seconds) or ``text``.
+    ``signed_usd``, ``ratio``, ``r``, ``bps``, ``score``, ``certainty`` (a share), ``duration`` (seconds) or ``text``.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return UNKNOWN
@@ -122,6 +123,13 @@ def criterion_label(name: str) -> str:
 def criterion_form(name: str) -> str:
     """The form in which a criterion's value is written."""
     return CRITERIA[name][1] if name in CRITERIA else "ratio"
+
+
+def criterion_required(row: Mapping[str, Any]) -> str:
+    """What a row of readiness asks, with its sign; before a break-even is known, the points above it."""
+    points = row["name"] == "above_break_even" and row["observed"] is None
+    sign = "≤" if row["name"] == "max_drawdown" else "≥"
+    return f"{sign} {shown(row['required'], 'points' if points else criterion_form(row['name']))}"
 
 
 def strategy_label(strategy: str) -> str:
@@ -158,6 +166,8 @@ _FORMS: Final = {
     "ratio": "{:.2f}".format,
     "r": "{:+.2f} R".format,
     "bps": "{:+.1f} bps".format,
-    "score": "{:.0f}".format,
+    # Downwards: 89.7 is not 90, and what is almost certain is not certain.
+    "score": lambda number: f"{math.floor(number + _LAST_BIT):.0f}",
+    "certainty": lambda number: f"{math.floor(number * 1_000 + _LAST_BIT) / 10:.1f} %",
     "duration": duration,
 }

@@ -319,7 +319,7 @@ def test_the_command_rebuilds_and_says_what_changed(books: Path, runner: CliRunn
     spoil(books, f"DELETE FROM strategy_days WHERE date LIKE '{MONTH}%'")
     first = runner.invoke(app, ["recompute", "--state", str(books)])
     assert first.exit_code == 0, first.output
-    assert "rows were not what the books make, and are now" in first.stdout
+    assert "rows were missing or not what the books make, and put right" in first.stdout
     again = runner.invoke(app, ["recompute", "--state", str(books)])
     assert "nothing changed: every derived row was what the books make" in again.stdout
 

@@ -9,7 +9,7 @@ import pytest
 from oracle.metrics import report_charts
 from oracle.metrics.performance import FIELDS, figures
 from oracle.metrics.report import render
-from oracle.metrics.report_words import FIGURES, UNKNOWN, duration, figure, shown, strategy_label
+from oracle.metrics.report_words import FIGURES, UNKNOWN, criterion_required, duration, figure, shown, strategy_label
 
 EVIL = "<img src=x onerror=alert(1)> & 'quotes'"
 
@@ -49,7 +49,9 @@ def test_the_catalogue_has_every_figure_once() -> None:
         (-1234.5, "signed_usd", "−1,234.50"), (1234.5, "signed_usd", "+1,234.50"), (0.6543, "share", "65.4 %"),
         (-0.0001, "r", "0.00 R"), (0.004, "signed_usd", "0.00"), (-0.31, "r", "−0.31 R"), (1, "sessions", "1 session"),
         (12, "sessions", "12 sessions"), (-3, "streak", "−3"), (0, "streak", "0"), (float("inf"), "ratio", "∞"),
-        (0.05, "points", "+5.0 points"), (12.34, "bps", "+12.3 bps"), (59.2, "score", "59"), ("paper", "text", "paper"),
+        (0.05, "points", "+5.0 points"), (12.34, "bps", "+12.3 bps"), (59.2, "score", "59"), (89.97, "score", "89"),
+        (90.0, "score", "90"), (0.8999, "certainty", "89.9 %"), (0.9, "certainty", "90.0 %"),
+        (1.0, "certainty", "100.0 %"), ("paper", "text", "paper"),
     ],
 )  # fmt: skip
 def test_values_for_people(value: Any, form: str, text: str) -> None:
@@ -62,6 +64,19 @@ def test_values_for_people(value: Any, form: str, text: str) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "observed", "required", "text"),
+    [
+        ("above_break_even", None, 0.05, "≥ +5.0 points"), ("above_break_even", 0.7, 0.604, "≥ 60.4 %"),
+        ("max_drawdown", None, 0.1, "≤ 10.0 %"), ("trades", 0, 100, "≥ 100"),
+    ],
+)  # fmt: skip
+def test_what_is_required_before_a_break_even_is_known(
+    name: str, observed: float | None, required: float, text: str
+) -> None:
+    assert criterion_required({"name": name, "observed": observed, "required": required}) == text
 
 
 def test_names_of_strategies() -> None:

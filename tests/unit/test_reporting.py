@@ -330,7 +330,7 @@ def test_a_report_replaces_the_old_one_whole(state: Path, tmp_path: Path) -> Non
     [
         ("sharpe=1.4", "1.4 is looser than 1.5"), ("max_drawdown=0.2", "0.2 is looser than 0.1"),
         ("nothing=1", "names no criterion"), ("sharpe", "names no criterion"), ("sharpe=much", "is not a number"),
-        ("sharpe=nan", "is not a number"), ("win_rate=5", "nothing can meet"),
+        ("sharpe=nan", "is not a number"), ("win_rate=0.995", "nothing can meet"),
     ],
 )  # fmt: skip
 def test_a_looser_criterion_is_refused_with_the_reason(state: Path, change: str, text: str) -> None:
