@@ -202,8 +202,9 @@ def signed_record(db: sqlite3.Connection, state: Path, track: Track, at_ns: int)
     made = assessment(db, track)
     seen = figures(track.trades, track.days, bound=_bound(db, track))
     record = make_record(
-        made, seen, equity["equity_usd"], worst_feed(track.trades), track.trades, signing_key(state), at_ns
-    )
+        made, seen, equity["equity_usd"], worst_feed(track.trades), track.trades, signing_key(state), at_ns,
+        mode=mode_of(db),
+    )  # fmt: skip
     return record_text(record)
 
 

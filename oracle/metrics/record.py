@@ -26,6 +26,8 @@ from oracle.metrics.readiness import Assessment
 KEY_NAME: Final = "readiness.key"
 VALID_DAYS: Final = 7
 INDICATIVE: Final = "indicative"
+# The only mode in which a strategy can earn live capital: the others' markets or fills are made up.
+PAPER: Final = "paper"
 _KEY_BYTES: Final = 32
 _DAY_NS: Final = 86_400_000_000_000
 _VERSION: Final = 1
@@ -34,14 +36,16 @@ _VERSION: Final = 1
 class ReadinessRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a strategy has shown, and until when that may be relied on.
 
-    ``criteria`` are those asked, with what was seen of each; ``trades_sha256`` is over the rows of the trades that they
-    rest on; ``equity_usd`` is the account's when the record was made; ``feed`` is the worst quality of option quotes
-    among the trades, None when that of any is unknown. ``signature`` is HMAC-SHA256 over the rest, in hexadecimal.
+    ``criteria`` are those asked, with what was seen of each; ``mode`` is that of the books; ``trades_sha256`` is over the
+    rows of the trades that they rest on; ``equity_usd`` is the account's when the record was made; ``feed`` is the
+    worst quality of option quotes among the trades, None when that of any is unknown. ``signature`` is HMAC-SHA256
+    over the rest, in hexadecimal.
     """
 
     version: int
     strategy: str
     strategy_hash: str
+    mode: str
     ready: bool
     score: float
     reason: str
@@ -71,6 +75,8 @@ def make_record(
     trades: Sequence[ClosedTrade],
     key: bytes,
     at_ns: int,
+    *,
+    mode: str,
 ) -> ReadinessRecord:
     """Make the signed record of an assessment.
 
@@ -80,6 +86,7 @@ def make_record(
         trades: those that the assessment rests on, in any order.
         key: from ``signing_key``.
         at_ns: now, UTC.
+        mode: of the books that hold the trades.
 
     Raises:
         ValueError: the trades are not those of the assessment.
@@ -89,8 +96,8 @@ def make_record(
         raise ValueError(f"the assessment rests on {assessment.trades} trades of {own}, not on these {len(trades)}")
     told = assessment.as_dict()
     unsigned = ReadinessRecord(
-        version=_VERSION, strategy=assessment.strategy, strategy_hash=assessment.strategy_hash, ready=assessment.ready,
-        score=assessment.score, reason=assessment.reason, confidence=assessment.confidence,
+        version=_VERSION, strategy=assessment.strategy, strategy_hash=assessment.strategy_hash, mode=mode,
+        ready=assessment.ready, score=assessment.score, reason=assessment.reason, confidence=assessment.confidence,
         parameter_sets=assessment.parameter_sets, criteria=tuple(told["criteria"]),
         figures=dict(figures) if isinstance(figures, Mapping) else figures.as_dict(), equity_usd=equity_usd, feed=feed,
         trades=len(trades), trades_sha256=trades_sha256(trades), at_ns=at_ns, valid_days=VALID_DAYS,
@@ -112,7 +119,7 @@ def verify(
 
     Args:
         strategy, strategy_hash: what is about to trade.
-        live: real money: quotes of indicative or unknown quality prove nothing.
+        live: real money: only paper trading earns it, and quotes of indicative or unknown quality prove nothing.
         trades: where given, the record must rest on exactly these.
     """
     if not hmac.compare_digest(record.signature, _signature(record, key)):
@@ -132,6 +139,8 @@ def verify(
         problems.append(f"the record is {days:.1f} days old and was good for {record.valid_days}")
     if now_ns < record.at_ns:
         problems.append("the record is dated in the future: a clock is wrong")
+    if live and record.mode != PAPER:
+        problems.append(f"it was earned in mode {record.mode}, and only paper trading is accepted for live capital")
     if live and (record.feed is None or record.feed == INDICATIVE):
         quality = "unknown quality" if record.feed is None else "the indicative feed"
         problems.append(f"it was earned on quotes of {quality}, which is not accepted for live capital")

@@ -205,11 +205,10 @@ def _check(db: sqlite3.Connection, path: Path, older: bool) -> None:
     if application_id != APPLICATION_ID:
         raise ConfigurationError("state", f"{path} belongs to another program", "name the daemon's state folder")
     if version > newest or (version < newest and not older):
-        raise ConfigurationError(
-            "state",
-            f"{path} has schema version {version}, this program knows {newest}",
-            "use the version of the daemon that wrote it",
-        )
+        fix = "use the version of the daemon that wrote it"
+        if version < newest:
+            fix = "stop the daemon that uses it, and run oracle recompute: it brings the database up to date"
+        raise ConfigurationError("state", f"{path} has schema version {version}, this program knows {newest}", fix)
 
 
 def _facts(row: sqlite3.Row) -> Facts:

@@ -42,9 +42,10 @@ def record(track: Track) -> ReadinessRecord:
     return _record(track, track.trades)
 
 
-def _record(track: Track, trades: list[ClosedTrade], feed: str | None = "opra") -> ReadinessRecord:
+def _record(track: Track, trades: list[ClosedTrade], feed: str | None = "opra", mode: str = "paper") -> ReadinessRecord:
     made = assess(track.key, trades, track.days, Criteria(), parameter_sets=1, bound=None)
-    return make_record(made, figures(trades, track.days), Decimal("123456.78"), feed, trades, SECRET, NOW_NS)
+    told = figures(trades, track.days)
+    return make_record(made, told, Decimal("123456.78"), feed, trades, SECRET, NOW_NS, mode=mode)
 
 
 def wrong(record: ReadinessRecord, **changes: Any) -> tuple[str, ...]:
@@ -105,6 +106,14 @@ def test_quotes_that_prove_nothing_are_not_accepted_for_live(track: Track, feed:
     assert wrong(made, live=False) == ()
 
 
+@pytest.mark.parametrize("mode", ["sim", "backtest", "live"])
+def test_only_paper_trading_earns_live_capital(track: Track, mode: str) -> None:
+    made = _record(track, track.trades, mode=mode)
+    (problem,) = wrong(made)
+    assert f"mode {mode}" in problem
+    assert wrong(made, live=False) == ()
+
+
 def test_a_strategy_that_was_not_ready_is_named_with_its_reason(track: Track) -> None:
     made = _record(track, track.trades[:60])
     assert any("was not ready: needs 40 more trades" in problem for problem in wrong(made))
@@ -127,7 +136,7 @@ def test_an_assessment_is_not_signed_with_other_trades(track: Track) -> None:
     told = figures(track.trades, track.days)
     for trades in (track.trades[:-1], make(STRONG, (7, 2), 180).trades):
         with pytest.raises(ValueError, match="180 trades"):
-            make_record(made, told, Decimal(1), "opra", trades, SECRET, NOW_NS)
+            make_record(made, told, Decimal(1), "opra", trades, SECRET, NOW_NS, mode="paper")
 
 
 def test_the_worst_feed_is_that_of_the_worst_trade(track: Track) -> None:
