@@ -36,8 +36,8 @@ _VERSION: Final = 1
 class ReadinessRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a strategy has shown, and until when that may be relied on.
 
-    ``criteria`` are those asked, with what was seen of each; ``mode`` is that of the books; ``trades_sha256`` is over the
-    rows of the trades that they rest on; ``equity_usd`` is the account's when the record was made; ``feed`` is the
+    ``criteria`` are those asked, with what was seen of each; ``mode`` is that of the books; ``trades_sha256`` is over
+    the rows of the trades that they rest on; ``equity_usd`` is the account's when the record was made; ``feed`` is the
     worst quality of option quotes among the trades, None when that of any is unknown. ``signature`` is HMAC-SHA256
     over the rest, in hexadecimal.
     """

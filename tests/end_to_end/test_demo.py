@@ -175,7 +175,7 @@ def documented(underlying: str) -> list[list[str]]:
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize(("underlying", "bars"), [("GOOG", 210), ("TWX", 390)])
+@pytest.mark.parametrize(("underlying", "bars"), [("GOOG", 210), pytest.param("TWX", 390, marks=pytest.mark.long)])
 def test_a_recorded_day_is_played_whole_and_traded_on_its_real_quotes(
     real_data: Path, tmp_path: Path, clean_environment: dict[str, str], underlying: str, bars: int
 ) -> None:

@@ -11,6 +11,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 SEED = "2"  # its momentum entry goes on to both targets
 
 
+@pytest.mark.long
 def test_a_declared_momentum_entry_is_scaled_out_beside_the_breakouts(
     tmp_path: Path, clean_environment: dict[str, str]
 ) -> None:

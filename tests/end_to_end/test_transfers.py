@@ -14,6 +14,7 @@ from tests.end_to_end.test_restart import BUSY_S, SEED, check_journals
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
+@pytest.mark.long
 async def test_deposits_and_withdrawals_are_booked_and_trading_goes_on(
     tmp_path: Path, clean_environment: dict[str, str]
 ) -> None:
@@ -90,6 +91,7 @@ async def test_a_deposit_that_is_not_listed_yet_is_a_difference_by_name(
         await one.stop()
 
 
+@pytest.mark.long
 async def test_a_kill_between_a_report_and_its_commit_leaves_nothing_half_booked(tmp_path: Path) -> None:
     """Cash, the day's start and the peak are compared at every death and every start, and with the exchange's own."""
     planned = (

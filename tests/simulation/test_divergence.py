@@ -90,6 +90,7 @@ async def test_a_session_of_the_embedded_exchange_is_filled_alike_and_a_market_w
     assert "1 missed" in other.summary
 
 
+@pytest.mark.long
 async def test_an_entry_that_the_broker_refused_is_extra_in_the_replay(tmp_path: Path) -> None:
     faults = [{"kind": "refuse_request", "reply": 503, "count": 1}]
     await rehearse(tmp_path / "state", faults, seed=2, until=UNTIL)
@@ -102,6 +103,7 @@ async def test_an_entry_that_the_broker_refused_is_extra_in_the_replay(tmp_path:
     assert "no fills to compare" in found.summary
 
 
+@pytest.mark.long
 async def test_a_broker_that_fills_at_the_orders_own_limit_is_shown_to_the_cent(tmp_path: Path) -> None:
     """Its cancel came too late: the rest filled at the first limit, where the replay has to walk up the ladder."""
     faults = [{"kind": "fill_after_cancel", "seconds": 0.5, "count": 1}]
@@ -120,6 +122,7 @@ async def test_a_broker_that_fills_at_the_orders_own_limit_is_shown_to_the_cent(
     assert (found.agrees, strict.agrees) == (not pair.apart and abs(pair.entry_better_usd) <= Decimal("0.05"), False)
 
 
+@pytest.mark.long
 async def test_a_killed_and_restarted_session_is_joined(tmp_path: Path, clean_environment: dict[str, str]) -> None:
     state = tmp_path / "state"
     faults = [{"kind": "refuse_request", "on": ["cancel"], "reply": "hang", "count": 1}]

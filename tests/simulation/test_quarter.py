@@ -16,6 +16,7 @@ def kept(found: quarter.Judged, strategy: str) -> None:
     assert found.structures >= found.trades[strategy]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(280)
 def test_structures_in_process_leave_no_leg_and_equal_books(tmp_path: Path) -> None:
     first, last = quarter.dates(2)
@@ -34,6 +35,7 @@ def test_structures_over_sockets_leave_no_leg_and_equal_books(tmp_path: Path) ->
     kept(quarter.run("over sockets", arguments, tmp_path / "state"), "iron_condor")
 
 
+@pytest.mark.long
 def test_what_is_not_as_it_must_be_is_named(tmp_path: Path) -> None:
     """The judgement can fail: trades left open on purpose are found, and the contracts that they hold."""
     first, last = quarter.dates(1)
