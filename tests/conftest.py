@@ -1,9 +1,11 @@
 """What all tests share: where the real data are, and a clean environment for child processes."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -14,6 +16,13 @@ def real_folder() -> Path:
     if not (folder / "MANIFEST.csv").is_file():
         pytest.skip(f"REAL DATA MISSING: {folder} has no MANIFEST.csv; set ORACLE_REAL_DATA to run this test")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Undo what a command run in this process has set: the next test's lines would be filtered by it."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session", name="real_data")

@@ -27,7 +27,9 @@ from tests.unit.report_books import CASH, HASH_NEW, ORB, Books, S
 SESSIONS, A_DAY = 1_000, 10
 TRADES = SESSIONS * A_DAY
 # The loop may be held up this long at most; a refresh may take so long without and with resampling.
-LOOP_S, PLAIN_S, RESAMPLED_S = 0.020, 0.020, 0.500
+LOOP_S, PLAIN_S, RESAMPLED_S = 0.020, 0.040, 0.500
+# Plain is twice its target, which tests/bench/track_record.py judges by the wall on a free machine: beside another
+# test on the same core's other thread the processor needs half as long again.
 # All times are the processor's: what other processes take from the machine is not ours.
 ATTEMPTS = 5
 KEY = StrategyKey(ORB, HASH_NEW)
