@@ -107,6 +107,7 @@ def test_what_is_wrong_is_said_in_one_line_with_the_codes_of_other_commands(
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
+@pytest.mark.long
 def test_in_process_and_over_sockets_give_the_same_orders_and_fills(tmp_path: Path) -> None:
     """A generated half-day: the driver without sockets against the whole demo."""
     from oracle.backtest import Backtest, make_exchange, wire

@@ -152,6 +152,7 @@ class TestBooks:
         assert summary_json(played.result, SEED)["differences"] == []
 
 
+@pytest.mark.long
 def test_two_runs_with_one_seed_agree_in_all_of_it(tmp_path: Path, clean_environment: dict[str, str]) -> None:
     runs = [
         demo_json(

@@ -77,6 +77,7 @@ async def test_deposits_and_withdrawals_are_booked_and_trading_goes_on(
         await one.run_command("replay", str(one.state), "--check")
 
 
+@pytest.mark.long
 async def test_a_deposit_that_is_not_listed_yet_is_a_difference_by_name(
     tmp_path: Path, clean_environment: dict[str, str]
 ) -> None:

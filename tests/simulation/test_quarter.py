@@ -29,6 +29,7 @@ def test_structures_in_process_leave_no_leg_and_equal_books(tmp_path: Path) -> N
     assert found.settlements["expired"] >= 1
 
 
+@pytest.mark.long
 @pytest.mark.timeout(280)
 def test_structures_over_sockets_leave_no_leg_and_equal_books(tmp_path: Path) -> None:
     arguments = ["demo", "--sessions", "1", *PLANTS, "--set", "strategies.iron_condor={}"]
