@@ -27,9 +27,7 @@ from tests.unit.report_books import CASH, HASH_NEW, ORB, Books, S
 SESSIONS, A_DAY = 1_000, 10
 TRADES = SESSIONS * A_DAY
 # The loop may be held up this long at most; a refresh may take so long without and with resampling.
-LOOP_S, PLAIN_S, RESAMPLED_S = 0.020, 0.040, 0.500
-# Plain is twice its target, which tests/bench/track_record.py judges by the wall on a free machine: beside another
-# test on the same core's other thread the processor needs half as long again.
+LOOP_S, PLAIN_S, RESAMPLED_S = 0.020, 0.020, 0.500
 # All times are the processor's: what other processes take from the machine is not ours.
 ATTEMPTS = 5
 KEY = StrategyKey(ORB, HASH_NEW)
@@ -106,7 +104,8 @@ async def longest_hold(work: Callable[[], Any]) -> float:
     return longest
 
 
-async def test_one_more_of_ten_thousand_trades(tmp_path: Path) -> None:
+async def measured(tmp_path: Path) -> tuple[list[float], list[float], list[float]]:
+    """Processor seconds: the loop's longest holds, and refreshes after one more trade without and with resampling."""
     store = await Store.open(tmp_path, "paper", 1, token="tok", feed="indicative")
     await store.relax()
     books, day = Sheaf(store), dt.date(2022, 1, 3)
@@ -147,7 +146,17 @@ async def test_one_more_of_ten_thousand_trades(tmp_path: Path) -> None:
     await worker.close()
     await store.close()
     assert f'oracle_track_trades{{strategy="{ORB}"}} {float(TRADES + 2 * ATTEMPTS)}' in text
-    told = f"loop {held_s}, plain {plain_s}, resampled {resampled_s}"
-    assert max(held_s) < LOOP_S, told
-    assert min(plain_s) < PLAIN_S, told
-    assert min(resampled_s) < RESAMPLED_S, told
+    return held_s, plain_s, resampled_s
+
+
+async def test_one_more_of_ten_thousand_trades_does_not_hold_the_loop(tmp_path: Path) -> None:
+    held_s, _, resampled_s = await measured(tmp_path)
+    assert max(held_s) < LOOP_S
+    assert min(resampled_s) < RESAMPLED_S
+
+
+# Beside another test on the same core's other thread the processor needs half as long again: on a free machine only.
+@pytest.mark.long
+async def test_one_more_of_ten_thousand_trades_is_refreshed_in_time(tmp_path: Path) -> None:
+    _, plain_s, _ = await measured(tmp_path)
+    assert min(plain_s) < PLAIN_S
